@@ -1,0 +1,78 @@
+"""One tree of errors. Each carries the problems found: layer, found, allowed, remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+EXIT_OK = 0
+EXIT_CANNOT_COMPILE = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that stands in the way, in words a user can act on."""
+
+    layer: str
+    found: str
+    allowed: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.layer}: found {self.found}; allowed: {self.allowed}. What to do: {self.remedy}"
+        )
+
+
+class CompilerError(Exception):
+    """Base of every error that is the input's or the environment's fault, not a bug."""
+
+    exit_status = EXIT_CANNOT_COMPILE
+
+    def __init__(self, summary: str, problems: Sequence[Problem] = ()) -> None:
+        self.summary = summary
+        self.problems = tuple(problems)
+        super().__init__(summary, self.problems)
+
+    def __str__(self) -> str:
+        lines = [self.summary, *(f"  - {problem}" for problem in self.problems)]
+        return "\n".join(lines)
+
+
+class ModelError(CompilerError):
+    """The trained network cannot be read or cannot be compiled."""
+
+
+class DataError(CompilerError):
+    """Images or labels given for evaluation cannot be read."""
+
+
+class ChipRangeError(CompilerError):
+    """A value does not fit the field of the chip that has to hold it."""
+
+
+class NetxFormatError(CompilerError):
+    """A NetX file cannot be read, or what was read back is not what was written."""
+
+
+class AgreementError(CompilerError):
+    """Two simulators that must agree on every spike do not."""
+
+
+class EnvironmentProblem(CompilerError):
+    """Something outside the input is missing: a package, disk space, a writable folder."""
+
+
+class UsageError(CompilerError):
+    """The command line or the configuration asks for something that does not exist."""
+
+    exit_status = EXIT_USAGE
+
+
+def one_problem(
+    kind: type[CompilerError], summary: str, layer: str, found: str, allowed: str, remedy: str
+) -> CompilerError:
+    """Build an error of `kind` with a single problem."""
+    return kind(summary, [Problem(layer, found, allowed, remedy)])

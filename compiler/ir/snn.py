@@ -1,0 +1,63 @@
+"""SnnGraph: the spiking network in float, on the scale of the chip's mantissas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from compiler.ir.geometry import Array, ConvGeometry, Shape
+
+Code = Literal["rate", "poisson", "latency"]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How an image in [0, 1] becomes spikes; formulas in compiler.chip.encoding.
+
+    `seed` is used by `poisson` alone, `x_min` by `latency` alone.
+    """
+
+    code: Code = "rate"
+    seed: int = 0
+    x_min: float = 0.0
+
+
+@dataclass(frozen=True)
+class SnnLayer:
+    """u[t] = (1 - iDecay/4096) u[t-1] + weight * s_in[t]
+    v[t] = (1 - vDecay/4096) v[t-1] + u[t] + bias
+    s[t] = 1 and v[t] := 0 where v[t] > threshold.
+
+    Weights, bias and threshold are float64 in units of one weight mantissa (the chip
+    stores weights in -256..254). weight: (out, in / groups, kH, kW) for `conv`, (out, in)
+    for `dense`; bias: (out,), (out, H, W) or None; shapes (C, H, W).
+    A `readout` layer never spikes: its voltage after the last step is the logit.
+    """
+
+    name: str
+    kind: Literal["conv", "dense"]
+    input_shape: Shape
+    shape: Shape
+    weight: Array
+    bias: Array | None
+    threshold: float
+    i_decay: int = 4096
+    v_decay: int = 0
+    readout: bool = False
+    geometry: ConvGeometry = field(default_factory=ConvGeometry)
+
+
+@dataclass(frozen=True)
+class SnnGraph:
+    """A chain of spiking layers run for `timesteps` steps on encoded images (C, H, W)."""
+
+    name: str
+    input_shape: Shape
+    timesteps: int
+    encoding: Encoding
+    layers: tuple[SnnLayer, ...]
+    class_names: tuple[str, ...] = ()
+
+    def with_layers(self, layers: tuple[SnnLayer, ...]) -> SnnGraph:
+        """The same network with other layers."""
+        return replace(self, layers=layers)
