@@ -1,0 +1,211 @@
+"""Readers of IDX files and NumPy archives."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+from compiler.errors import DataError, one_problem
+from compiler.ir.geometry import Array, Shape
+
+Part = Literal["test", "train"]
+
+IDX_UNSIGNED_BYTE = 0x08
+IDX_PREFIXES: dict[Part, str] = {"test": "t10k", "train": "train"}
+NPZ_IMAGES: dict[Part, tuple[str, ...]] = {
+    "test": ("x_test", "test_images", "images", "x", "X"),
+    "train": ("x_train", "train_images", "images", "x", "X"),
+}
+NPZ_LABELS: dict[Part, tuple[str, ...]] = {
+    "test": ("y_test", "test_labels", "labels", "y", "Y"),
+    "train": ("y_train", "train_labels", "labels", "y", "Y"),
+}
+
+
+class LabelledImages(Protocol):
+    """Labels at hand, pixels on demand."""
+
+    @property
+    def labels_n(self) -> Array:
+        """Labels, int64 (N,)."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of every class, in the order of the labels."""
+
+    def read(self, index_n: Array) -> Array:
+        """Return the images (n, C, H, W) at these places, float32 in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class ArrayImages:
+    """Images already in memory: uint8 of 0..255 or float32 in [0, 1], (N, C, H, W)."""
+
+    images_nchw: Array
+    labels_n: Array
+    class_names: tuple[str, ...]
+
+    def read(self, index_n: Array) -> Array:
+        """Return the images at these places, float32 in [0, 1]."""
+        return to_unit_range(self.images_nchw[index_n])
+
+
+def to_unit_range(images: Array) -> Array:
+    """Return images as float32 in [0, 1]; uint8 is divided by 255."""
+    if images.dtype == np.uint8:
+        scaled: Array = images.astype(np.float32) / np.float32(255)
+        return scaled
+    return images.astype(np.float32)
+
+
+def read_idx(folder: Path, part: Part, input_shape: Shape | None = None) -> ArrayImages:
+    """Read MNIST's pair of IDX files, (N, H, W) or (N, C, H, W) or (N, H, W, C) unsigned bytes.
+
+    Files are looked for as PREFIX-images* and PREFIX-labels* with PREFIX t10k or train,
+    .gz or not. Raises DataError where a file is missing, cut off or of another type.
+    """
+    images = _read_idx_file(_find_idx(folder, part, "images"))
+    labels_n = _read_idx_file(_find_idx(folder, part, "labels")).astype(np.int64)
+    if labels_n.ndim != 1 or len(labels_n) != len(images):
+        raise _damaged(folder, f"{len(images)} images and labels {labels_n.shape}")
+    images_nchw = _to_nchw(folder, images, input_shape)
+    names = tuple(str(label) for label in range(int(labels_n.max(initial=-1)) + 1))
+    return ArrayImages(images_nchw, labels_n, names)
+
+
+def read_npz(file: Path, part: Part, input_shape: Shape | None = None) -> ArrayImages:
+    """Read a NumPy archive with images (uint8, or floats in [0, 1]) and integer labels.
+
+    Names: x_test and y_test (x_train, y_train for the other part) or images and labels;
+    optional class_names. Nothing in the archive is ever unpickled.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            images = _member(file, archive, NPZ_IMAGES[part])
+            labels_n = _member(file, archive, NPZ_LABELS[part])
+            named = archive.get("class_names")
+    except FileNotFoundError:
+        raise _missing(file, "a file written by numpy.savez") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise _damaged(file, str(error)) from error
+    labels_n = _integer_labels(file, labels_n, len(images))
+    images_nchw = _to_nchw(file, _unit_pixels(file, images), input_shape)
+    names = _names(labels_n) if named is None else tuple(str(name) for name in named)
+    return ArrayImages(images_nchw, labels_n, names)
+
+
+def _find_idx(folder: Path, part: Part, what: str) -> Path:
+    if not folder.is_dir():
+        raise _missing(folder, "a folder with IDX files")
+    prefix = IDX_PREFIXES[part]
+    found = sorted(path for path in folder.iterdir() if path.name.startswith(f"{prefix}-{what}"))
+    if not found:
+        raise _missing(folder / f"{prefix}-{what}-idx*-ubyte[.gz]", "MNIST's file names")
+    return found[0]
+
+
+def _read_idx_file(path: Path) -> Array:
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise _damaged(path, str(error)) from error
+    axes = raw[3] if raw[:3] == bytes([0, 0, IDX_UNSIGNED_BYTE]) and len(raw) > 3 else 0
+    header = 4 + 4 * axes
+    if axes not in (1, 3, 4) or len(raw) < header:
+        raise _damaged(path, f"a file that begins with bytes {raw[:4].hex(' ') or '(none)'}")
+    sizes = [int(size) for size in np.frombuffer(raw, ">u4", axes, 4)]
+    if len(raw) != header + math.prod(sizes):
+        raise _damaged(path, f"{len(raw)} bytes where its header tells {header + math.prod(sizes)}")
+    return np.frombuffer(raw, np.uint8, offset=header).reshape(sizes)
+
+
+def _to_nchw(path: Path, images: Array, input_shape: Shape | None) -> Array:
+    if images.ndim == 3:
+        return images[:, None]
+    if images.ndim != 4:
+        raise _damaged(path, f"images with {images.ndim} axes")
+    if input_shape is None:
+        last = images.shape[1] not in (1, 3) and images.shape[3] in (1, 3)
+    else:
+        fits_nchw = images.shape[1:] == tuple(input_shape)
+        channels, height, width = input_shape
+        last = not fits_nchw and images.shape[1:] == (height, width, channels)
+    return images.transpose(0, 3, 1, 2) if last else images
+
+
+def _member(file: Path, archive: np.lib.npyio.NpzFile, names: tuple[str, ...]) -> Array:
+    for name in names:
+        if name in archive:
+            member: Array = archive[name]
+            return member
+    raise one_problem(
+        DataError,
+        "an array is missing from the archive",
+        str(file),
+        ", ".join(archive.files) or "an empty archive",
+        f"one of {', '.join(names)}",
+        "save it as numpy.savez(FILE, x_test=images, y_test=labels)",
+    )
+
+
+def _integer_labels(file: Path, labels_n: Array, images: int) -> Array:
+    if labels_n.ndim == 2 and labels_n.shape[1] == 1:
+        labels_n = labels_n[:, 0]
+    if labels_n.dtype.kind not in "iu" or labels_n.shape != (images,):
+        raise one_problem(
+            DataError,
+            "the labels do not fit the images",
+            str(file),
+            f"labels {labels_n.dtype} {labels_n.shape} for {images} images",
+            f"integers of shape ({images},)",
+            "save one class number an image",
+        )
+    return labels_n.astype(np.int64)
+
+
+def _unit_pixels(file: Path, images: Array) -> Array:
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind == "f" and images.size:
+        low, high = float(images.min()), float(images.max())
+        if low >= 0.0 and high <= 1.0:
+            return images.astype(np.float32)
+        found = f"{images.dtype} from {low:g} to {high:g}"
+    else:
+        found = f"{images.dtype} images of shape {images.shape}"
+    raise one_problem(
+        DataError,
+        "the pixels are not on a known scale",
+        str(file),
+        found,
+        "uint8 (0 to 255), or floats from 0 to 1",
+        "save plain pixels; the network's own mean and std belong into --mean and --std",
+    )
+
+
+def _names(labels_n: Array) -> tuple[str, ...]:
+    return tuple(str(label) for label in range(int(labels_n.max(initial=-1)) + 1))
+
+
+def _missing(path: Path, allowed: str) -> Exception:
+    return one_problem(
+        DataError, "no such data", str(path), "nothing there", allowed, "check the path given"
+    )
+
+
+def _damaged(path: Path, found: str) -> Exception:
+    return one_problem(
+        DataError,
+        "the data cannot be read",
+        str(path),
+        found,
+        "a complete file of the kind named",
+        "copy or fetch the file again; it may be cut off",
+    )

@@ -1,0 +1,243 @@
+"""Labelled images for evaluation, from files on this machine. Nothing is ever downloaded.
+
+A data set is named by a specification:
+
+    digits              scikit-learn's 8x8 digits; the test part is every third image
+    fashion-mnist       Debian's package, or a folder fashion-mnist in the data folder
+    cifar10             cifar10.zip or a folder cifar10 in the data folder
+    idx:DIR             IDX files as MNIST's, compressed by gzip or not
+    imagefolder:PATH    a folder or .zip with one folder a class (PNG, JPEG or WebP)
+    npz:FILE            a NumPy archive with images and labels
+
+The data folder is named by the environment variable PRIVATE_SNN_DATA.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from compiler.errors import DataError, Problem, UsageError, one_problem
+from compiler.ir.geometry import Array, Shape, frozen
+from sim.data_readers import ArrayImages, LabelledImages, Part, read_idx, read_npz
+from sim.image_folders import read_image_folder
+
+DATA_FOLDER_VARIABLE = "PRIVATE_SNN_DATA"
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+FASHION_MNIST_CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images in their original order.
+
+    images_nchw: float32 (N, C, H, W) in [0, 1]; labels: int64 (N,), index into
+    class_names; index_n: int64 (N,), place of each image in the full part.
+    """
+
+    name: str
+    images_nchw: Array
+    labels: Array
+    class_names: tuple[str, ...]
+    index_n: Array
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of images (8 bits a pixel), labels and shape, in hexadecimal."""
+        digest = hashlib.sha256(repr(self.images_nchw.shape).encode())
+        digest.update(np.rint(self.images_nchw * 255).astype(np.uint8).tobytes())
+        digest.update(self.labels.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+
+def load_dataset(
+    spec: str,
+    input_shape: Shape | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+    part: Literal["test", "train"] = "test",
+    classes: int | None = None,
+) -> Dataset:
+    """Read the images that `spec` names (see this module's docstring).
+
+    input_shape: (C, H, W) that the images must have, or None for any. samples: that many
+    images, evenly over the classes, chosen by `seed`; None for all. classes: number of
+    classes that labels must stay below, or None for what the data set itself says.
+    Raises DataError with a remedy where the images are missing, damaged or do not fit,
+    UsageError where `spec` names no kind of data.
+    """
+    source = _open(spec, part, input_shape)
+    _check_labels(spec, source, classes)
+    if samples is None:
+        index_n = np.arange(len(source.labels_n))
+    else:
+        index_n = choose_evenly(source.labels_n, samples, seed, spec)
+    images_nchw = source.read(index_n)
+    _check_shape(spec, images_nchw, input_shape)
+    images_nchw.setflags(write=False)
+    return Dataset(
+        name=spec,
+        images_nchw=images_nchw,
+        labels=frozen(source.labels_n[index_n], np.int64),
+        class_names=source.class_names,
+        index_n=frozen(index_n, np.int64),
+    )
+
+
+def choose_evenly(labels_n: Array, samples: int, seed: int, name: str = "data") -> Array:
+    """Return `samples` sorted indices spread evenly over the classes present, chosen by `seed`.
+
+    Classes are served in turns, in random order, so that numbers differ by at most one
+    unless a class runs out of images. Raises DataError beyond the images there are.
+    """
+    if not 1 <= samples <= len(labels_n):
+        raise one_problem(
+            DataError,
+            f"cannot draw {samples} images",
+            name,
+            f"{len(labels_n)} images",
+            f"1 to {len(labels_n)} samples",
+            "ask for fewer samples, or leave --samples out to take all",
+        )
+    generator = np.random.default_rng(seed)
+    turn = np.empty(len(labels_n), dtype=np.int64)
+    for label in np.unique(labels_n):
+        members = np.flatnonzero(labels_n == label)
+        turn[generator.permutation(members)] = np.arange(len(members))
+    tie_break = generator.permutation(int(labels_n.max()) + 1)[labels_n]
+    order = np.lexsort((tie_break, turn))
+    chosen: Array = np.sort(order[:samples])
+    return chosen
+
+
+def _open(spec: str, part: Part, input_shape: Shape | None) -> LabelledImages:
+    kind, colon, rest = spec.partition(":")
+    presets: dict[str, Callable[[Part], LabelledImages]] = {
+        "digits": _digits,
+        "fashion-mnist": _fashion_mnist,
+        "cifar10": _cifar10,
+    }
+    if not colon and spec in presets:
+        return presets[spec](part)
+    if kind == "idx" and rest:
+        return read_idx(Path(rest), part, input_shape)
+    if kind == "imagefolder" and rest:
+        return read_image_folder(Path(rest), part)
+    if kind == "npz" and rest:
+        return read_npz(Path(rest), part, input_shape)
+    raise one_problem(
+        UsageError,
+        "no such data set",
+        "--data/--eval",
+        repr(spec),
+        f"{', '.join(presets)}, idx:DIR, imagefolder:DIR-or-ZIP, npz:FILE",
+        "name one of these",
+    )
+
+
+def _digits(part: Part) -> LabelledImages:
+    """Scikit-learn's digits: image i is held out for testing iff i % 3 == 2 (599 of 1,797)."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    held_out = np.arange(len(digits.target)) % 3 == 2
+    chosen = held_out if part == "test" else ~held_out
+    return ArrayImages(
+        images_nchw=(digits.images[chosen] / 16.0).astype(np.float32)[:, None],
+        labels_n=digits.target[chosen].astype(np.int64),
+        class_names=tuple(str(digit) for digit in range(10)),
+    )
+
+
+def _fashion_mnist(part: Part) -> LabelledImages:
+    folder = _first_existing([*_data_folder("fashion-mnist"), DEBIAN_FASHION_MNIST])
+    if folder is None:
+        raise one_problem(
+            DataError,
+            "the Fashion-MNIST images are not on this machine",
+            "fashion-mnist",
+            f"no folder {DEBIAN_FASHION_MNIST}",
+            "Debian's package dataset-fashion-mnist, or its four IDX files anywhere",
+            "apt-get install dataset-fashion-mnist, or name a folder with the IDX files: idx:DIR",
+        )
+    images = read_idx(folder, part, (1, 28, 28))
+    return ArrayImages(images.images_nchw, images.labels_n, FASHION_MNIST_CLASSES)
+
+
+def _cifar10(part: Part) -> LabelledImages:
+    path = _first_existing([*_data_folder("cifar10.zip"), *_data_folder("cifar10")])
+    if path is None:
+        configured = os.environ.get(DATA_FOLDER_VARIABLE)
+        raise one_problem(
+            DataError,
+            "the CIFAR-10 images are not on this machine",
+            "cifar10",
+            f"{DATA_FOLDER_VARIABLE}={configured or '(not set)'} without cifar10.zip or cifar10/",
+            "a zip or folder with test/CLASS/IMAGE.webp (or .png, .jpg)",
+            f"set {DATA_FOLDER_VARIABLE} to the folder that holds it, or name it: imagefolder:PATH",
+        )
+    return read_image_folder(path, part)
+
+
+def _data_folder(name: str) -> list[Path]:
+    configured = os.environ.get(DATA_FOLDER_VARIABLE)
+    return [Path(configured).expanduser() / name] if configured else []
+
+
+def _first_existing(paths: list[Path]) -> Path | None:
+    return next((path for path in paths if path.exists()), None)
+
+
+def _check_labels(spec: str, source: LabelledImages, classes: int | None) -> None:
+    if len(source.labels_n) == 0:
+        raise one_problem(
+            DataError, "no images", spec, "0 images", "at least one", "check the path given"
+        )
+    allowed = len(source.class_names) if classes is None else classes
+    low, high = int(source.labels_n.min()), int(source.labels_n.max())
+    if low < 0 or high >= allowed:
+        raise DataError(
+            "labels out of range",
+            [
+                Problem(
+                    spec,
+                    f"labels {low} to {high}",
+                    f"0 to {allowed - 1}, one for each of the network's outputs",
+                    "check that data and network belong together and that labels count from 0",
+                )
+            ],
+        )
+
+
+def _check_shape(spec: str, images_nchw: Array, input_shape: Shape | None) -> None:
+    found = tuple(int(size) for size in images_nchw.shape[1:])
+    if input_shape is None or found == tuple(input_shape):
+        return
+    raise one_problem(
+        DataError,
+        "the images do not fit the network's input",
+        spec,
+        f"{found[0]} channel(s) of {found[1]} x {found[2]} pixels",
+        f"{input_shape[0]} channel(s) of {input_shape[1]} x {input_shape[2]} pixels",
+        "name the data that the network was trained for, or convert the images beforehand",
+    )

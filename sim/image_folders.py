@@ -1,0 +1,193 @@
+"""Images in one folder a class, read in place from a folder or a zip archive."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+import numpy as np
+
+from compiler.errors import DataError, Problem, one_problem
+from compiler.ir.geometry import Array, frozen
+from sim.data_readers import Part
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+PARTS: dict[Part, tuple[str, ...]] = {
+    "test": ("test", "val", "valid", "validation"),
+    "train": ("train", "training"),
+}
+MAX_PROBLEMS = 10
+# zipfile raises RuntimeError for encrypted entries, Pillow SyntaxError for some broken PNGs.
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    SyntaxError,
+    RuntimeError,
+    zlib.error,
+    zipfile.BadZipFile,
+)
+
+
+class _Opener(Protocol):
+    def __call__(self, name: str) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class FolderImages:
+    """Image files below `root`, opened when read; names are in order of class, then file."""
+
+    root: Path
+    names: tuple[str, ...]
+    labels_n: Array
+    class_names: tuple[str, ...]
+
+    def read(self, index_n: Array) -> Array:
+        """Return the images (n, C, H, W) at these places, float32 in [0, 1].
+
+        Raises DataError listing files that are damaged or of another size than the first.
+        """
+        names = [self.names[int(index)] for index in index_n]
+        with _opened(self.root) as read_bytes:
+            return _decode_all(self.root, names, read_bytes)
+
+
+def read_image_folder(root: Path, part: Part) -> FolderImages:
+    """Find the images of one part below a folder or in a .zip.
+
+    Both PART/CLASS/IMAGE and CLASS/IMAGE are understood; the first is preferred. Classes
+    are numbered in the order of their names.
+    """
+    if not root.exists():
+        raise one_problem(
+            DataError,
+            "no such data",
+            str(root),
+            "nothing there",
+            "a folder or .zip with one folder a class",
+            "check the path given",
+        )
+    names = _of_part(_image_names(root), part)
+    if not names:
+        raise one_problem(
+            DataError,
+            "no images found",
+            str(root),
+            "no PNG, JPEG or WebP in a folder a class",
+            f"{part}/CLASS/IMAGE or CLASS/IMAGE",
+            "arrange the images so",
+        )
+    classes = sorted({PurePosixPath(name).parent.name for name in names})
+    ordered = sorted(names, key=lambda name: (PurePosixPath(name).parent.name, name))
+    number = {name: index for index, name in enumerate(classes)}
+    labels = [number[PurePosixPath(name).parent.name] for name in ordered]
+    return FolderImages(root, tuple(ordered), frozen(labels, np.int64), tuple(classes))
+
+
+def _image_names(root: Path) -> list[str]:
+    if root.is_dir():
+        files = (path for path in root.rglob("*") if path.is_file())
+        names = [path.relative_to(root).as_posix() for path in files]
+    else:
+        with _archive(root) as archive:
+            names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
+    return [name for name in names if _is_image(name)]
+
+
+def _is_image(name: str) -> bool:
+    path = PurePosixPath(name)
+    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
+    return path.suffix.lower() in IMAGE_SUFFIXES and len(path.parts) >= 2 and not hidden
+
+
+def _of_part(names: Sequence[str], part: Part) -> list[str]:
+    """Keep the images below a folder named like the part; all, if no part has a folder."""
+    for wanted in PARTS[part]:
+        below = [name for name in names if PurePosixPath(name).parts[-3:-2] == (wanted,)]
+        if below:
+            return below
+    known = {name for wanted in PARTS.values() for name in wanted}
+    parted = any(
+        PurePosixPath(name).parts[-3:-2] and PurePosixPath(name).parts[-3] in known
+        for name in names
+    )
+    return [] if parted else list(names)
+
+
+@contextmanager
+def _archive(root: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(root) as archive:
+            yield archive
+    except (zipfile.BadZipFile, OSError, EOFError, zlib.error) as error:
+        raise one_problem(
+            DataError,
+            "the archive cannot be read",
+            str(root),
+            str(error),
+            "a folder, or a complete .zip",
+            "copy or fetch the archive again; it may be cut off",
+        ) from error
+
+
+@contextmanager
+def _opened(root: Path) -> Iterator[_Opener]:
+    if root.is_dir():
+        yield lambda name: (root / name).read_bytes()
+    else:
+        with _archive(root) as archive:
+            yield archive.read
+
+
+def _decode_all(root: Path, names: Sequence[str], read_bytes: _Opener) -> Array:
+    problems: list[Problem] = []
+    images: Array | None = None
+    for place, name in enumerate(names):
+        try:
+            image = _decode(read_bytes(name))
+        except _UNREADABLE as error:
+            problems.append(_damaged_image(name, str(error)))
+            continue
+        if images is None:
+            images = np.empty((len(names), *image.shape), dtype=np.float32)
+        if image.shape == images.shape[1:]:
+            images[place] = image
+        else:
+            problems.append(_odd_image(name, image.shape, images.shape[1:]))
+    if problems:
+        more = len(problems) - MAX_PROBLEMS
+        note = f" (and {more} more)" if more > 0 else ""
+        summary = f"{len(problems)} images of {root} cannot be used{note}"
+        raise DataError(summary, problems[:MAX_PROBLEMS])
+    return np.empty((0, 0, 0, 0), np.float32) if images is None else images
+
+
+def _decode(data: bytes) -> Array:
+    """Return one image as float32 (C, H, W) in [0, 1], with the channels that its file holds."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as file:
+        mode = {"P": "RGB", "1": "L"}.get(file.mode, file.mode)
+        scale = np.float32(65535 if mode.startswith("I;16") else 255)
+        pixels = np.asarray(file if mode == file.mode else file.convert(mode))
+    pixels = pixels.astype(np.float32) / scale
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _damaged_image(name: str, found: str) -> Problem:
+    return Problem(name, found, "a complete image file", "copy or fetch the image again")
+
+
+def _odd_image(name: str, found: tuple[int, ...], allowed: tuple[int, ...]) -> Problem:
+    return Problem(
+        name,
+        f"channels, height, width {found}",
+        f"{allowed}, as the first image has",
+        "convert all images to one size and one number of channels",
+    )
