@@ -168,8 +168,18 @@ def test_the_same_cores_before_and_after_training():
         16,
         Encoding(),
         (
-            SnnLayer("conv", "conv", (1, 8, 8), (6, 8, 8), kernel, None, 1.0, geometry=geometry),
-            SnnLayer("fc", "dense", (6, 8, 8), (10, 1, 1), matrix, None, 1.0),
+            SnnLayer(
+                "conv",
+                "conv",
+                (1, 8, 8),
+                (6, 8, 8),
+                kernel,
+                None,
+                1.0,
+                unit=np.ones(6),
+                geometry=geometry,
+            ),
+            SnnLayer("fc", "dense", (6, 8, 8), (10, 1, 1), matrix, None, 1.0, unit=np.ones(10)),
         ),
     )
     fields = CubaFields(255)
