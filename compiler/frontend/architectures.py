@@ -2,12 +2,15 @@
 
 Each factory takes the input shape (C, H, W) and the number of classes and returns a
 plain `torch.nn.Sequential`, so that a state dict has the keys `0.weight`, `0.bias`, ...
+(`features.0.weight`, `classifier.0.weight` for the VGG networks).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from compiler.frontend.vgg import LAYERS, vgg
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,7 +37,7 @@ def digits_cnn(input_shape: tuple[int, int, int], classes: int) -> nn.Sequential
 
 
 def fashion_cnn(input_shape: tuple[int, int, int], classes: int) -> nn.Sequential:
-    """conv 16 - conv 32 stride 2 - conv 64 stride 2 - dense 128 - dense (preset `fashion-mnist`)."""
+    """Three convs of 16, 32, 64 (the last two stride 2), dense 128, dense (`fashion-mnist`)."""
     from torch import nn
 
     channels, height, width = input_shape
@@ -53,7 +56,19 @@ def fashion_cnn(input_shape: tuple[int, int, int], classes: int) -> nn.Sequentia
     )
 
 
+def _vgg_factory(name: str, batch_norm: bool) -> Factory:
+    def build(input_shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+        return vgg(name, input_shape, classes, batch_norm, dropout=0.0)
+
+    build.__doc__ = f"{name} of the PrivateSNN code{', with batch-norm' if batch_norm else ''}."
+    return build
+
+
 ARCHITECTURES: dict[str, Factory] = {
     "digits-cnn": digits_cnn,
     "fashion-cnn": fashion_cnn,
+    **{name: _vgg_factory(name, batch_norm=False) for name in LAYERS},
+    **{f"{name}-bn": _vgg_factory(name, batch_norm=True) for name in LAYERS},
 }
+# Where neither the user nor the file tells the size of the image, these are tried in turn.
+IMAGE_SIZES = (32, 28, 8, 64, 16, 48, 96, 128, 224)

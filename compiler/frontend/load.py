@@ -1,0 +1,149 @@
+"""A model named on the command line -> AnnGraph."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from compiler.errors import ModelError, UsageError, one_problem
+from compiler.frontend.checkpoint import architecture, load_checkpoint, read_checkpoint
+from compiler.ir.ann import AnnGraph
+from compiler.ir.geometry import Array, Shape
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Layout = Literal["nchw", "nhwc"]
+Normalisation = tuple[Array, Array]
+PICKLED = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".h5", ".keras", ".pb")
+
+
+def load_model(
+    spec: str | Path,
+    arch: str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    layout: Layout | None = None,
+    input_shape: Shape | None = None,
+    class_names: tuple[str, ...] = (),
+    name: str | None = None,
+) -> AnnGraph:
+    """Read a trained network and return it as an AnnGraph that takes pixels in [0, 1].
+
+    spec: FILE.onnx, FILE.safetensors (with arch), or pkg.module:factory, a function
+    without arguments that returns a torch.nn.Module. mean, std: one number a channel, or
+    one for all; the network is fed (pixel - mean) / std. layout: order of the axes of an
+    ONNX input, guessed from its shape where None. input_shape: (C, H, W) where the model
+    itself does not tell. name: the graph's name, by default the file's or factory's own.
+
+    Raises ModelError with every problem found, UsageError for options that do not exist.
+    """
+    text = str(spec)
+    suffix = Path(text).suffix.lower()
+    if suffix == ".onnx":
+        from compiler.frontend.onnx_reader import read_onnx
+
+        graph = read_onnx(Path(text), layout, input_shape, class_names, mean, std)
+        return graph if name is None else _renamed(graph, name)
+    module, shape = _torch_module(text, suffix, arch, input_shape)
+    from compiler.frontend.torch_fx import read_module
+
+    normalise = normalisation(mean, std, shape[0])
+    own_name = name or Path(text).stem if suffix else name or text.rpartition(":")[2]
+    return read_module(module, shape, own_name, normalise, class_names)
+
+
+def normalisation(
+    mean: Sequence[float] | None, std: Sequence[float] | None, channels: int
+) -> Normalisation | None:
+    """Return (x - mean) / std as scale and shift per channel, None where nothing was given.
+
+    Raises UsageError for a wrong number of values or a std that is not positive.
+    """
+    if mean is None and std is None:
+        return None
+    means = _per_channel("--mean", mean if mean is not None else [0.0], channels)
+    stds = _per_channel("--std", std if std is not None else [1.0], channels)
+    if not np.all(stds > 0):
+        raise one_problem(
+            UsageError, "wrong option", "--std", str(list(stds)), "positive numbers", "check --std"
+        )
+    return 1 / stds, -means / stds
+
+
+def _per_channel(option: str, values: Sequence[float], channels: int) -> Array:
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.shape not in ((1,), (channels,)) or not np.isfinite(numbers).all():
+        raise one_problem(
+            UsageError,
+            "wrong option",
+            option,
+            f"{list(values)}",
+            f"{channels} finite numbers, one a channel, or a single one",
+            f"give {option} one number a channel",
+        )
+    return np.broadcast_to(numbers, (channels,)).copy()
+
+
+def _torch_module(
+    text: str, suffix: str, arch: str | None, input_shape: Shape | None
+) -> tuple[nn.Module, Shape]:
+    if suffix == ".safetensors":
+        factory = architecture(arch)
+        return load_checkpoint(read_checkpoint(Path(text)), factory, input_shape)
+    if ":" in text and suffix not in PICKLED:
+        return _from_factory(text, input_shape)
+    raise one_problem(
+        ModelError,
+        "the model cannot be read",
+        text,
+        f"a {suffix} file" if suffix else "neither a known file nor pkg.module:factory",
+        "FILE.onnx, FILE.safetensors with --arch, or pkg.module:factory",
+        "export it to ONNX, or write its state dict with safetensors.torch.save_file; "
+        "pickled files are never opened, since they can run any code",
+    )
+
+
+def _from_factory(text: str, input_shape: Shape | None) -> tuple[nn.Module, Shape]:
+    from torch import nn
+
+    module_name, _, factory_name = text.rpartition(":")
+    try:
+        made: Any = getattr(importlib.import_module(module_name), factory_name)()
+    except Exception as error:  # the user's code runs here and may raise anything
+        raise _bad_factory(text, f"{type(error).__name__}: {error}") from error
+    if not isinstance(made, nn.Module):
+        raise _bad_factory(text, f"a factory that returns {type(made).__name__}")
+    shape = input_shape or getattr(made, "input_shape", None)
+    if shape is None or len(shape) != 3:
+        raise one_problem(
+            ModelError,
+            "the size of the images is not known",
+            text,
+            f"input_shape {shape}",
+            "(channels, height, width)",
+            "set the attribute `input_shape` of the module that the factory returns",
+        )
+    channels, height, width = (int(size) for size in shape)
+    return made, (channels, height, width)
+
+
+def _bad_factory(text: str, found: str) -> Exception:
+    return one_problem(
+        ModelError,
+        "the model's factory cannot be used",
+        text,
+        found,
+        "an importable function without arguments that returns a torch.nn.Module",
+        "check the name, and that the folder is on PYTHONPATH",
+    )
+
+
+def _renamed(graph: AnnGraph, name: str) -> AnnGraph:
+    from dataclasses import replace
+
+    return replace(graph, name=name)

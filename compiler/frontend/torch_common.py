@@ -1,0 +1,115 @@
+"""What the readers of torch modules and of torch calls share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx
+
+from compiler.frontend.chain import ChainBuilder
+from compiler.frontend.refusals import refuse
+from compiler.ir.geometry import Array, Pair
+
+
+def array(tensor: torch.Tensor) -> Array:
+    """Return a tensor's values as float64."""
+    values: Array = tensor.detach().cpu().double().numpy()
+    return values
+
+
+def optional(tensor: torch.Tensor | None) -> Array | None:
+    """Return a tensor's values as float64, None for None."""
+    return None if tensor is None else array(tensor)
+
+
+def pair(value: int | tuple[int, ...]) -> Pair:
+    """Return (height, width) from one number or two."""
+    if isinstance(value, int):
+        return (value, value)
+    return (int(value[0]), int(value[-1]))
+
+
+def shape_of(node: fx.Node) -> tuple[int, ...] | None:
+    """Return the shape of a tensor node for a batch of two, None for anything else."""
+    meta = node.meta.get("tensor_meta")
+    shape = getattr(meta, "shape", None)
+    return None if shape is None else tuple(shape)
+
+
+def tensor_inputs(chain: Chain, node: fx.Node) -> list[fx.Node]:
+    """Return the inputs of a node that are computed from the image."""
+    inputs = [one for one in node.all_input_nodes if shape_of(one) is not None]
+    return [one for one in inputs if one.op != "get_attr"]
+
+
+class Chain:
+    """The walk through a traced module: where it stands and what it builds."""
+
+    def __init__(self, traced: fx.GraphModule, builder: ChainBuilder) -> None:
+        self.traced = traced
+        self.builder = builder
+        self.current: fx.Node | None = None
+
+    def operation(self, node: fx.Node) -> str:
+        """Return the plain name of what a node does: class, function or method."""
+        if node.op == "call_module":
+            return type(self.traced.get_submodule(str(node.target))).__name__
+        name = node.target if isinstance(node.target, str) else node.target.__name__
+        return name if name.startswith("__") else name.strip("_")
+
+    def name(self, node: fx.Node) -> str:
+        """Return the module's path for a module, the traced name for a call."""
+        return str(node.target) if node.op == "call_module" else node.name
+
+    def problem(self, node: fx.Node, found: str, allowed: str, remedy: str) -> None:
+        """Note a problem of `node`."""
+        self.builder.problem(self.name(node), found, allowed, remedy)
+
+    def refuse(self, node: fx.Node, found: str | None = None, kind: str | None = None) -> None:
+        """Note that `node` is not supported."""
+        operation = found or self.operation(node)
+        self.builder.problems.append(refuse(self.name(node), operation, kind))
+
+    def argument(self, node: fx.Node, place: int, name: str, default: Any = None) -> Any:
+        """Return an argument of a call by place or name; constants are looked up."""
+        value = node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
+        return self.constant(value) if isinstance(value, fx.Node) else value
+
+    def constant(self, node: fx.Node) -> Any:
+        """Return the value of a get_attr node, or the node itself."""
+        if node.op != "get_attr":
+            return node
+        value: Any = self.traced
+        for step in str(node.target).split("."):
+            value = getattr(value, step)
+        return value
+
+    def input_shape(self, node: fx.Node) -> tuple[int, ...]:
+        """Return the shape of the tensor that `node` takes, for a batch of two."""
+        shape = shape_of(node.all_input_nodes[0])
+        return () if shape is None else shape
+
+    def resync(self, node: fx.Node) -> None:
+        """Follow the true shape after a layer that was refused, so that later ones are checked."""
+        shape = shape_of(node)
+        if self.builder.problems and shape is not None and len(shape) in (2, 4):
+            channels, height, width = (*shape[1:], 1, 1)[:3]
+            self.builder.resume((channels, height, width))
+
+    def reshaped(self, node: fx.Node) -> None:
+        """Read a change of shape: none at all, or a flatten."""
+        before, after = self.input_shape(node), shape_of(node) or ()
+        size = int(np.prod(before[1:]))
+        if before == after or (*before, 1, 1)[:4] == (*after, 1, 1)[:4]:
+            return
+        if after == (before[0], size):
+            self.builder.flatten(self.name(node))
+        elif len(after) != 4 or not self.builder.reshape_input((after[1], after[2], after[3])):
+            self.problem(
+                node,
+                f"a change of shape from {before[1:]} to {after[1:]}",
+                "flatten",
+                "keep the image's shape up to the first dense layer",
+            )

@@ -1,0 +1,108 @@
+"""The networks kept with the package, and the loop that trained them."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from compiler.errors import UsageError
+from compiler.frontend.architectures import ARCHITECTURES
+from compiler.ir import Conv2d, Dense
+from compiler.ir.run_ann import run_ann
+from compiler.presets import PRESETS, find_preset, load_preset
+from compiler.presets.training import TrainingSettings, accuracy, model_card, save_network, train
+from sim.datasets import DEBIAN_FASHION_MNIST, load_dataset
+
+
+def preset_accuracy(name):
+    graph = load_preset(name)
+    data = load_dataset(PRESETS[name].data, graph.input_shape, classes=graph.classes)
+    assert data.class_names == graph.class_names
+    return float(np.mean(run_ann(graph, data.images_nchw).argmax(1) == data.labels))
+
+
+def test_digits_accuracy_on_the_held_out_third():
+    assert preset_accuracy("digits") >= 0.97
+
+
+@pytest.mark.skipif(not DEBIAN_FASHION_MNIST.exists(), reason="apt-get install the images")
+def test_fashion_mnist_accuracy_on_all_test_images():
+    assert preset_accuracy("fashion-mnist") >= 0.91
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_small_have_biases_and_a_model_card(name):
+    preset = PRESETS[name]
+    assert preset.weights.stat().st_size <= 3_000_000
+    assert "accuracy" in preset.weights.with_suffix(".md").read_text()
+    graph = load_preset(name)
+    assert graph.name == name and graph.input_shape == preset.input_shape
+    linear = [layer for layer in graph.layers if isinstance(layer, (Conv2d, Dense))]
+    assert sum(isinstance(layer, Conv2d) for layer in linear) >= 2
+    assert all(layer.bias is not None and np.any(layer.bias) for layer in linear)
+
+
+def test_unknown_preset_lists_the_known_ones():
+    with pytest.raises(UsageError, match="digits, fashion-mnist"):
+        find_preset("mnist")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        TrainingSettings(epochs=8, batch=32, dropout=0.1, average=0.9, learning_rate=5e-3),
+        TrainingSettings(
+            epochs=8,
+            batch=32,
+            optimizer="sgd",
+            learning_rate=0.05,
+            weight_decay=5e-4,
+            milestones=(0.7,),
+        ),
+    ],
+)
+def test_training_learns_and_repeats(settings):
+    data = load_dataset("digits", part="train", samples=400)
+    accuracies, weights = [], []
+    for _ in range(2):
+        torch.manual_seed(0)
+        module = ARCHITECTURES["digits-cnn"]((1, 8, 8), 10)
+        epochs = []
+        kept = train(module, data.images_nchw, data.labels, settings, epochs.append)
+        assert [epoch.number for epoch in epochs] == list(range(1, 9))
+        assert not kept.training
+        accuracies.append(accuracy(kept, data.images_nchw, data.labels))
+        weights.append(kept.state_dict()["0.weight"])
+    assert accuracies[0] > 0.8
+    assert torch.equal(*weights)
+
+
+def test_augmentation_moves_and_mirrors_each_image_by_itself():
+    from compiler.presets.training import _augmented
+
+    torch.manual_seed(1)
+    image = torch.zeros(64, 1, 5, 7)
+    image[:, :, 2, 3] = 1
+    image[:, :, 2, 4] = 0.5
+    moved = _augmented(image, TrainingSettings(flip=True, shift=1))
+    assert moved.shape == image.shape
+    places = {tuple(torch.nonzero(one[0] == 1)[0].tolist()) for one in moved}
+    assert places == {(row, column) for row in (1, 2, 3) for column in (2, 3, 4)}
+    side = {float(one[0][tuple(torch.nonzero(one[0] == 1)[0])].item()) for one in moved}
+    assert side == {1.0}
+    halves = [
+        int(torch.nonzero(one[0] == 0.5)[0][1] - torch.nonzero(one[0] == 1)[0][1]) for one in moved
+    ]
+    assert set(halves) == {-1, 1}
+
+
+def test_saved_network_and_card(tmp_path):
+    module = ARCHITECTURES["digits-cnn"]((1, 8, 8), 10)
+    card = model_card("Title", {"Fact": "one"}, TrainingSettings(), ["a", "b"])
+    file = tmp_path / "net.safetensors"
+    save_network(module, file, "digits-cnn", (1, 8, 8), card)
+    assert "* Fact: one" in file.with_suffix(".md").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.md", "net.safetensors"]
+    with safe_open(file, "pt") as opened:
+        assert opened.metadata()["input_shape"] == "1,8,8"
+        assert torch.equal(opened.get_tensor("0.weight"), module.state_dict()["0.weight"])
