@@ -8,9 +8,7 @@ from compiler.ir.geometry import Array
 from compiler.ir.snn import Encoding
 
 
-def encode(
-    images_nchw: Array, timesteps: int, encoding: Encoding, first_index: int = 0
-) -> Array:
+def encode(images_nchw: Array, timesteps: int, encoding: Encoding, first_index: int = 0) -> Array:
     """Encode images as binary spikes.
 
     images_nchw: float in [0, 1]. `first_index` is the index of the first image in its data

@@ -35,9 +35,7 @@ class LayerRun:
     v_tnhwc: Array | None
 
 
-def run_graph(
-    graph: ChipGraph, spikes_tnchw: Array, traces: bool = False
-) -> Iterator[LayerRun]:
+def run_graph(graph: ChipGraph, spikes_tnchw: Array, traces: bool = False) -> Iterator[LayerRun]:
     """Yield every layer's run in order, starting from encoded input spikes (binary, uint8)."""
     spikes = np.ascontiguousarray(np.moveaxis(spikes_tnchw, 2, -1))
     for layer in graph.layers:
@@ -105,10 +103,13 @@ def apply_synapses(
     import torch
     from torch.nn import functional
 
-    images = images_nhwc.permute(0, 3, 1, 2)
     if geometry is None:
-        flat: torch.Tensor = functional.linear(images.flatten(1), weight)
-        return flat
+        _, height, width, channels = images_nhwc.shape
+        if height * width > 1:
+            weight = weight.reshape(-1, channels, height, width).permute(0, 2, 3, 1)
+        product: torch.Tensor = functional.linear(images_nhwc.flatten(1), weight.flatten(1))
+        return product
+    images = images_nhwc.permute(0, 3, 1, 2)
     images, padding = pad_for(images, geometry)
     out = functional.conv2d(
         images,

@@ -69,7 +69,7 @@ def run_neurons(
 
 
 @numba.njit(cache=True, inline="always")
-def _decay(state: np.int32, keep: np.int32) -> np.int32:
+def decay_toward_zero(state: np.int32, keep: np.int32) -> np.int32:
     """toward0(state * keep / 4096) without leaving 32 bits."""
     size = np.int32(abs(state))
     kept = np.int32(
@@ -101,13 +101,15 @@ def _integrate(  # type: ignore[no-untyped-def]
             arriving = current[t, n]
             out = spikes[t, n]
             for m in range(neurons):
-                total = np.int64(_decay(u[m], keep_u)) + (np.int64(arriving[m]) << 6)
+                total = np.int64(decay_toward_zero(u[m], keep_u)) + (np.int64(arriving[m]) << 6)
                 if total > _LIMIT:
                     total -= 2 * _LIMIT
                 elif total <= -_LIMIT:
                     total += 2 * _LIMIT
                 new_u = np.int32(total)
-                new_v = np.int32(_decay(v[m], keep_v) + new_u + np.int32(bias[m] << _SHIFT))
+                new_v = np.int32(
+                    decay_toward_zero(v[m], keep_v) + new_u + np.int32(bias[m] << _SHIFT)
+                )
                 if new_v > _TOP:
                     new_v = _TOP
                     clipped += 1

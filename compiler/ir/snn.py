@@ -32,6 +32,8 @@ class SnnLayer:
     stores weights in -256..254). weight: (out, in / groups, kH, kW) for `conv`, (out, in)
     for `dense`; bias: (out,), (out, H, W) or None; shapes (C, H, W).
     A `readout` layer never spikes: its voltage after the last step is the logit.
+    unit: float64 (out,), the ANN's activation that a firing rate of 1 stands for; for a
+    read-out the logit that a mean voltage gain of one mantissa a step stands for.
     """
 
     name: str
@@ -41,6 +43,7 @@ class SnnLayer:
     weight: Array
     bias: Array | None
     threshold: float
+    unit: Array
     i_decay: int = 4096
     v_decay: int = 0
     readout: bool = False
@@ -57,6 +60,11 @@ class SnnGraph:
     encoding: Encoding
     layers: tuple[SnnLayer, ...]
     class_names: tuple[str, ...] = ()
+
+    @property
+    def logit_per_voltage(self) -> float:
+        """The ANN's logit that one mantissa of the read-out's last voltage stands for."""
+        return float(self.layers[-1].unit[0]) / self.timesteps
 
     def with_layers(self, layers: tuple[SnnLayer, ...]) -> SnnGraph:
         """The same network with other layers."""

@@ -1,0 +1,219 @@
+"""Settings of the compile: one frozen dataclass a stage, validated when built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, get_args
+
+from compiler.chip.fields import TIMESTEP_CHOICES
+from compiler.errors import Problem, UsageError
+from compiler.ir.snn import Code
+
+
+def _validate(where: str, checks: Iterable[tuple[bool, str, object, str]]) -> None:
+    """Raise UsageError with every failed (holds, setting, found, allowed)."""
+    problems = [
+        Problem(f"{where}.{name}", str(found), allowed, f"set {name} to a value that is allowed")
+        for holds, name, found, allowed in checks
+        if not holds
+    ]
+    if problems:
+        raise UsageError("the settings do not fit", problems)
+
+
+@dataclass(frozen=True)
+class SynthesisConfig:
+    """Images made from the ANN alone.
+
+    Targets are Dirichlet samples, half with each concentration; an image's temperature is
+    drawn log-uniformly between the two bounds, and each image starts from smooth random noise of
+    its own grain, contrast and brightness.
+    """
+
+    count: int = 4096
+    held_out: int = 512
+    steps: int = 40
+    learning_rate: float = 0.02
+    concentrations: tuple[float, ...] = (1.0, 0.1)
+    temperature_low: float = 1.0
+    temperature_high: float = 20.0
+    batch: int = 512
+
+    def __post_init__(self) -> None:
+        _validate(
+            "synthesize",
+            [
+                (self.count >= 16, "count", self.count, "16 or more"),
+                (0 < self.held_out < self.count, "held_out", self.held_out, "1..count - 1"),
+                (self.steps >= 1, "steps", self.steps, "1 or more"),
+                (self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0"),
+                (
+                    bool(self.concentrations) and min(self.concentrations) > 0,
+                    "concentrations",
+                    self.concentrations,
+                    "one or more numbers above 0",
+                ),
+                (
+                    0 < self.temperature_low <= self.temperature_high,
+                    "temperature_low",
+                    self.temperature_low,
+                    "above 0, at most temperature_high",
+                ),
+                (self.batch >= 1, "batch", self.batch, "1 or more"),
+            ],
+        )
+
+
+@dataclass(frozen=True)
+class ConversionConfig:
+    """Thresholds balanced on the synthetic images.
+
+    `percentiles` are the candidates; the one whose network agrees best with the ANN on
+    the held-out synthetic images is kept. `images` bounds the images used for balancing.
+    """
+
+    timesteps: int = 32
+    percentiles: tuple[float, ...] = (98.0, 99.0, 99.5, 99.9, 100.0)
+    images: int = 512
+    readout_margin: float = 4.0
+
+    def __post_init__(self) -> None:
+        _validate(
+            "convert",
+            [
+                (
+                    self.timesteps in TIMESTEP_CHOICES,
+                    "timesteps",
+                    self.timesteps,
+                    "a power of two, one of " + ", ".join(map(str, TIMESTEP_CHOICES)),
+                ),
+                (
+                    bool(self.percentiles) and all(50 <= p <= 100 for p in self.percentiles),
+                    "percentiles",
+                    self.percentiles,
+                    "one or more numbers in 50..100",
+                ),
+                (self.images >= 16, "images", self.images, "16 or more"),
+                (self.readout_margin >= 1.5, "readout_margin", self.readout_margin, "1.5 or more"),
+            ],
+        )
+
+
+@dataclass(frozen=True)
+class EncryptionConfig:
+    """Spike-based training with SLAYER blocks, distilling from the ANN.
+
+    The loss is the divergence from the ANN's softened output at `distill_temperature`, plus
+    `hidden_weight` times the squared error of the hidden firing rates against the ANN's
+    activations.
+    """
+
+    recipe: str = "distill"
+    epochs: int = 4
+    batch: int = 64
+    learning_rate: float = 1e-3
+    distill_temperature: float = 2.0
+    hidden_weight: float = 1.0
+    surrogate_width: float = 1.0
+    patience: int = 3
+
+    def __post_init__(self) -> None:
+        _validate(
+            "encrypt",
+            [
+                (self.recipe in RECIPES, "recipe", self.recipe, "one of " + ", ".join(RECIPES)),
+                (self.epochs >= 1, "epochs", self.epochs, "1 or more"),
+                (self.batch >= 1, "batch", self.batch, "1 or more"),
+                (self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0"),
+                (
+                    self.distill_temperature > 0,
+                    "distill_temperature",
+                    self.distill_temperature,
+                    "above 0",
+                ),
+                (self.hidden_weight >= 0, "hidden_weight", self.hidden_weight, "0 or more"),
+                (self.surrogate_width > 0, "surrogate_width", self.surrogate_width, "above 0"),
+                (self.patience >= 1, "patience", self.patience, "1 or more"),
+            ],
+        )
+
+
+RECIPES = ("distill",)
+
+
+@dataclass(frozen=True)
+class EncodingConfig:
+    """The input code; see compiler.chip.encoding."""
+
+    code: str = "rate"
+    x_min: float = 0.0
+
+    def __post_init__(self) -> None:
+        codes = get_args(Code)
+        _validate(
+            "encoding",
+            [
+                (self.code in codes, "code", self.code, "one of " + ", ".join(codes)),
+                (0 <= self.x_min < 1, "x_min", self.x_min, "0 or more, below 1"),
+            ],
+        )
+
+
+@dataclass(frozen=True)
+class CompileConfig:
+    """All settings that decide the bytes of model.net, beside the ANN."""
+
+    seed: int = 0
+    encoding: EncodingConfig = field(default_factory=EncodingConfig)
+    synthesize: SynthesisConfig = field(default_factory=SynthesisConfig)
+    convert: ConversionConfig = field(default_factory=ConversionConfig)
+    encrypt: EncryptionConfig = field(default_factory=EncryptionConfig)
+
+    def __post_init__(self) -> None:
+        _validate("compile", [(0 <= self.seed < 2**63, "seed", self.seed, "0 up to 2**63 - 1")])
+
+
+def with_overrides(config: CompileConfig, overrides: dict[str, Any]) -> CompileConfig:
+    """`config` with values from nested tables, as a TOML file gives them.
+
+    Unknown names and wrong types are listed together in a UsageError.
+    """
+    problems: list[Problem] = []
+    result = _overridden(config, overrides, "compile", problems)
+    if problems:
+        raise UsageError("the configuration has settings that do not exist or do not fit", problems)
+    return result  # type: ignore[no-any-return]
+
+
+def _overridden(table: Any, values: dict[str, Any], where: str, problems: list[Problem]) -> Any:
+    known = {entry.name for entry in fields(table)}
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in known:
+            allowed = "one of " + ", ".join(sorted(known))
+            problems.append(Problem(where, f"setting {name}", allowed, "correct or remove it"))
+            continue
+        current = getattr(table, name)
+        if hasattr(current, "__dataclass_fields__"):
+            if isinstance(value, dict):
+                changes[name] = _overridden(current, value, name, problems)
+            else:
+                problems.append(Problem(where, f"{name} = {value}", "a table", f"write [{name}]"))
+            continue
+        changes[name] = _converted(current, value, f"{where}.{name}", problems)
+    if problems:
+        return table
+    return replace(table, **changes)
+
+
+def _converted(current: Any, value: Any, where: str, problems: list[Problem]) -> Any:
+    if isinstance(current, tuple) and isinstance(value, list):
+        return tuple(value)
+    if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(current):
+        kind = type(current).__name__
+        problems.append(Problem(where, repr(value), f"a {kind}", f"write a {kind}"))
+        return current
+    return value

@@ -1,0 +1,166 @@
+"""Threshold balancing of one layer.
+
+A hard reset throws the overshoot away, so a neuron fires less often than its drive over
+its threshold says. Two measures meet this, both fitted on the synthetic images alone:
+every channel is scaled so that a percentile of its own activation reaches the threshold,
+and the value that a spike stands for in the next layer (`unit`) is the least-squares fit
+of the ANN's activation to the firing rate that the channel really has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from compiler.chip.execute import apply_synapses
+from compiler.chip.execute_float import run_float_layer
+from compiler.chip.fields import (
+    ACCUMULATOR_LIMIT,
+    BIAS_MANT,
+    HIDDEN_V_TH_MANT,
+    READOUT_V_TH_MANT,
+    WEIGHT,
+)
+from compiler.ir.ann import Conv2d
+from compiler.ir.geometry import Array, ConvGeometry, frozen
+from compiler.ir.snn import SnnLayer
+from compiler.ir.stages import Stage
+
+_QUIET_CHANNEL = 0.3
+"""A channel's scale is at least this share of its layer's: quiet channels are not blown up."""
+
+_UNIT_RANGE = (0.3, 3.0)
+"""The fitted unit stays within these multiples of the balanced activation."""
+
+_FEWEST_SPIKES = 5
+"""Below this many active places the fit of a unit means nothing."""
+
+_ACCUMULATOR_SHARE = 0.8
+"""Share of Loihi 1's 16-bit sum that the worst case may fill before training moves the weights."""
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """A balanced layer and the spikes (T, N, H, W, C) that it sends for the synthetic images."""
+
+    layer: SnnLayer
+    spikes_tnhwc: Array
+
+
+def balance_layer(
+    stage: Stage, input_unit: Array, activation_nchw: Array, percentile: float, spikes_tnhwc: Array
+) -> Balanced:
+    """Balance a hidden layer: `percentile` of each channel's activation reaches the threshold."""
+    weight, bias = _float_parameters(stage, input_unit)
+    scale = channel_scale(activation_nchw, percentile)
+    weight = weight / _per_output(scale, weight)
+    bias = bias / _per_output(scale, bias)
+    threshold = mantissa_scale(weight, bias)
+    layer = _layer(stage, weight * threshold, bias * threshold, float(threshold), scale)
+    spikes, _ = run_float_layer(layer, spikes_tnhwc)
+    unit = _fit_unit(activation_nchw, spikes, scale)
+    fitted = _layer(stage, layer.weight, layer.bias, layer.threshold, unit)
+    return Balanced(fitted, spikes)
+
+
+def balance_readout(
+    stage: Stage, input_unit: Array, spikes_tnhwc: Array, margin: float
+) -> SnnLayer:
+    """Scale the read-out so that its voltage stays below the threshold by a factor of `margin`."""
+    weight, bias = _float_parameters(stage, input_unit)
+    peak = _peak_voltage(stage, weight, bias, spikes_tnhwc)
+    scale = min(_largest_scale(weight, bias), READOUT_V_TH_MANT / (margin * max(peak, 1e-12)))
+    unit = np.full(stage.shape[0], 1 / scale)
+    return _layer(stage, weight * scale, bias * scale, float(READOUT_V_TH_MANT), unit)
+
+
+def channel_scale(activation_nchw: Array, percentile: float) -> Array:
+    """Percentile of each channel's activation, float64 (C,), never below a share of the layer's."""
+    per_channel = np.moveaxis(activation_nchw, 1, 0).reshape(activation_nchw.shape[1], -1)
+    scale = np.percentile(per_channel, percentile, axis=1).astype(np.float64)
+    layer = float(np.percentile(per_channel, percentile))
+    floor = _QUIET_CHANNEL * layer if layer > 0 else float(per_channel.max(initial=0.0))
+    return np.maximum(scale, floor if floor > 0 else 1.0)
+
+
+def mantissa_scale(weight: Array, bias: Array) -> int:
+    """Odd threshold: the largest at which weights, biases and one step's sum fit the chip.
+
+    weight, bias: on the scale where the threshold is 1.
+    """
+    largest = min(_largest_scale(weight, bias), HIDDEN_V_TH_MANT.high)
+    odd = int((largest - 1) // 2) * 2 + 1
+    return max(odd, HIDDEN_V_TH_MANT.low)
+
+
+def _largest_scale(weight: Array, bias: Array) -> float:
+    flat = weight.reshape(len(weight), -1)
+    worst = max(np.where(flat > 0, flat, 0).sum(1).max(), np.where(flat < 0, -flat, 0).sum(1).max())
+    limits = (
+        (WEIGHT.high, np.abs(weight).max()),
+        (BIAS_MANT.high, np.abs(bias).max()),
+        (_ACCUMULATOR_SHARE * ACCUMULATOR_LIMIT, worst),
+    )
+    return float(min(limit / max(value, 1e-12) for limit, value in limits))
+
+
+def _float_parameters(stage: Stage, input_unit: Array) -> tuple[Array, Array]:
+    """The ANN's weight with every input channel multiplied by its unit, and its bias."""
+    synapse = stage.synapse
+    weight = synapse.weight.astype(np.float64)
+    if isinstance(synapse, Conv2d):
+        group_inputs = weight.shape[1]
+        group = np.arange(len(weight)) // (len(weight) // synapse.geometry.groups)
+        inputs = group[:, None] * group_inputs + np.arange(group_inputs)
+        weight = weight * input_unit[inputs][:, :, None, None]
+    else:
+        places = stage.input_shape[1] * stage.input_shape[2]
+        weight = weight * np.repeat(input_unit, places)
+    bias = np.zeros(len(weight)) if synapse.bias is None else synapse.bias.astype(np.float64)
+    return weight, bias
+
+
+def _per_output(scale: Array, values: Array) -> Array:
+    return scale.reshape(-1, *([1] * (values.ndim - 1)))
+
+
+def _layer(
+    stage: Stage, weight: Array, bias: Array | None, threshold: float, unit: Array
+) -> SnnLayer:
+    convolution = isinstance(stage.synapse, Conv2d)
+    return SnnLayer(
+        stage.synapse.name,
+        "conv" if convolution else "dense",
+        stage.input_shape,
+        stage.shape,
+        frozen(weight, np.float64),
+        None if bias is None else frozen(bias, np.float64),
+        threshold,
+        frozen(unit, np.float64),
+        readout=stage.readout,
+        geometry=stage.synapse.geometry if isinstance(stage.synapse, Conv2d) else ConvGeometry(),
+    )
+
+
+def _fit_unit(activation_nchw: Array, spikes_tnhwc: Array, scale: Array) -> Array:
+    """Least squares per channel: the factor that brings firing rates nearest to the activations."""
+    rate = np.moveaxis(spikes_tnhwc.mean(0, dtype=np.float32), -1, 1)
+    axes = (0, 2, 3)
+    product = np.sum(activation_nchw.reshape(rate.shape) * rate, axis=axes, dtype=np.float64)
+    square = np.sum(rate * rate, axis=axes, dtype=np.float64)
+    active = np.count_nonzero(rate, axis=axes) > _FEWEST_SPIKES
+    fitted = np.where(active, product / np.maximum(square, 1e-12), scale)
+    return np.clip(fitted, _UNIT_RANGE[0] * scale, _UNIT_RANGE[1] * scale)
+
+
+def _peak_voltage(stage: Stage, weight: Array, bias: Array, spikes_tnhwc: Array) -> float:
+    """Largest magnitude that the read-out's voltage has at any step, in units of the logit."""
+    import torch
+
+    steps, samples = spikes_tnhwc.shape[:2]
+    flat = torch.from_numpy(spikes_tnhwc.reshape(steps * samples, *spikes_tnhwc.shape[2:])).float()
+    geometry = stage.synapse.geometry if isinstance(stage.synapse, Conv2d) else None
+    drive = apply_synapses(flat, torch.tensor(weight, dtype=torch.float32), geometry)
+    gain = drive.reshape(steps, samples, *drive.shape[1:]).double().numpy() + bias
+    return float(np.abs(np.cumsum(gain, axis=0)).max())

@@ -1,0 +1,123 @@
+"""Fused current, voltage and spike of SLAYER's CUBA neuron, forward and backward.
+
+Layout is (t, n, m): time, sample, neuron. Values are on SLAYER's scale, where 1.0 is 4096
+in the chip's state (64 weight mantissas); arithmetic is integer, as on the chip. Forward: lava-dl 0.6.0
+slayer/neuron/dynamics/leaky_integrator.py and spike/spike.py, with the chip's wrap of u
+and clip of v added. Backward: the same files' `_li_dynamics_bwd` and `_spike_backward`.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from compiler.chip.fields import STATE_LIMIT
+from compiler.chip.neuron import decay_toward_zero
+
+_LIMIT = np.int32(STATE_LIMIT)
+_TOP = np.int32(STATE_LIMIT - 1)
+_STATE_SCALE = np.float32(4096.0)
+
+_POW2 = (2.0 ** -np.arange(128)).astype(np.float32)
+_LOG2E = np.float32(np.log2(np.e))
+_LAST = np.int32(127)
+_C1, _C2, _C3, _C4, _C5, _C6 = (
+    np.float32((-np.log(2.0)) ** k / f)
+    for k, f in ((1, 1), (2, 2), (3, 6), (4, 24), (5, 120), (6, 720))
+)
+
+
+@numba.njit(parallel=True, cache=True)
+def forward(drive, bias, keep_u, keep_v, threshold, clip, spikes, voltage):  # type: ignore[no-untyped-def]
+    """Fill `spikes` (0.0 and 1.0) and `voltage` (before reset), both float32 (t, n, m).
+
+    drive: float32 (t, n, m), weighted spikes; bias: float32 (m,); keep_u, keep_v: int32
+    share of 4096 kept a step; threshold: int32 on the state's scale, strict; clip: whether
+    u wraps and v clips at 24 bits as on the chip.
+    """
+    steps, samples, neurons = drive.shape
+    for n in numba.prange(samples):
+        u = np.zeros(neurons, np.int32)
+        v = np.zeros(neurons, np.int32)
+        for t in range(steps):
+            arriving = drive[t, n]
+            out = spikes[t, n]
+            trace = voltage[t, n]
+            for m in range(neurons):
+                new_u = np.int32(
+                    decay_toward_zero(u[m], keep_u) + np.int32(arriving[m] * _STATE_SCALE)
+                )
+                if clip:
+                    if new_u > _LIMIT:
+                        new_u = np.int32(new_u - _LIMIT - _LIMIT)
+                    elif new_u <= -_LIMIT:
+                        new_u = np.int32(new_u + _LIMIT + _LIMIT)
+                new_v = np.int32(
+                    decay_toward_zero(v[m], keep_v) + new_u + np.int32(bias[m] * _STATE_SCALE)
+                )
+                if clip:
+                    new_v = min(max(new_v, np.int32(-_TOP)), _TOP)
+                trace[m] = np.float32(new_v) / _STATE_SCALE
+                fired = new_v > threshold
+                out[m] = np.float32(1.0) if fired else np.float32(0.0)
+                u[m] = new_u
+                v[m] = np.int32(0) if fired else new_v
+
+
+@numba.njit(parallel=True, cache=True)
+def backward(
+    grad_spikes, voltage, keep_u, keep_v, threshold, inverse_tau, height, grad_drive, grad_bias
+):  # type: ignore[no-untyped-def]
+    """Fill grad_drive (t, n, m) and grad_bias (n, m) from the gradient of the spikes.
+
+    surrogate = height * exp(-|v - threshold| * inverse_tau); keep_u, keep_v: float32 shares.
+    """
+    steps, samples, neurons = voltage.shape
+    for n in numba.prange(samples):
+        of_u = np.zeros(neurons, np.float32)
+        of_v = np.zeros(neurons, np.float32)
+        total = grad_bias[n]
+        total[:] = np.float32(0.0)
+        for back in range(steps):
+            t = steps - 1 - back
+            arriving = grad_spikes[t, n]
+            trace = voltage[t, n]
+            out = grad_drive[t, n]
+            for m in range(neurons):
+                p = abs(trace[m] - threshold) * inverse_tau * _LOG2E
+                k = min(np.int32(p + np.float32(0.5)), _LAST)
+                f = p - np.float32(k)
+                poly = np.float32(1.0) + f * (
+                    _C1 + f * (_C2 + f * (_C3 + f * (_C4 + f * (_C5 + f * _C6))))
+                )
+                slope = height * poly * _POW2[k]
+                of_v[m] = keep_v * of_v[m] + slope * arriving[m]
+                of_u[m] = keep_u * of_u[m] + of_v[m]
+                total[m] += of_v[m]
+                out[m] = of_u[m]
+
+
+@numba.njit(parallel=True, cache=True)
+def integrate(drive, bias, keep_u, keep_v, voltage):  # type: ignore[no-untyped-def]
+    """Voltage (n, m) after the last step of a read-out neuron, clipped as on the chip; float32."""
+    steps, samples, neurons = drive.shape
+    for n in numba.prange(samples):
+        u = np.zeros(neurons, np.int32)
+        v = np.zeros(neurons, np.int32)
+        for t in range(steps):
+            arriving = drive[t, n]
+            for m in range(neurons):
+                new_u = np.int32(
+                    decay_toward_zero(u[m], keep_u) + np.int32(arriving[m] * _STATE_SCALE)
+                )
+                if new_u > _LIMIT:
+                    new_u = np.int32(new_u - _LIMIT - _LIMIT)
+                elif new_u <= -_LIMIT:
+                    new_u = np.int32(new_u + _LIMIT + _LIMIT)
+                new_v = np.int32(
+                    decay_toward_zero(v[m], keep_v) + new_u + np.int32(bias[m] * _STATE_SCALE)
+                )
+                u[m] = new_u
+                v[m] = min(max(new_v, np.int32(-_TOP)), _TOP)
+        for m in range(neurons):
+            voltage[n, m] = np.float32(v[m]) / _STATE_SCALE

@@ -1,0 +1,225 @@
+"""Train the spiking network on the synthetic images, distilling from the ANN."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from compiler.chip.execute_float import encode_nhwc
+from compiler.config import EncryptionConfig
+from compiler.encryption.network import WEIGHT_SCALE, SlayerNetwork, Surrogate
+from compiler.errors import EnvironmentProblem, one_problem
+from compiler.ir.ann import AnnGraph
+from compiler.ir.geometry import Array
+from compiler.ir.run_ann import to_module
+from compiler.ir.snn import SnnGraph
+from compiler.ir.stages import stages
+from compiler.ir.synthetic import SyntheticSet
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Held-out figures after an epoch; epoch 0 is the network before training."""
+
+    epoch: int
+    loss: float
+    agreement: float
+
+
+@dataclass(frozen=True)
+class Encryption:
+    """The trained network of the best epoch, and the course of the training."""
+
+    graph: SnnGraph
+    epochs: tuple[Epoch, ...]
+    best_epoch: int
+
+
+@dataclass
+class TrainingState:
+    """Everything needed to go on after an interruption."""
+
+    network: dict[str, Any]
+    optimizer: dict[str, Any]
+    best: dict[str, Any]
+    epochs: list[Epoch]
+
+
+Checkpoint = Callable[[TrainingState], None]
+
+
+class _Teacher:
+    """The ANN, asked for logits and for the firing rates its activations stand for."""
+
+    def __init__(self, graph: AnnGraph, network: SnnGraph) -> None:
+        self.module = to_module(graph)
+        chain = stages(graph)
+        self.hidden = [stage.output_index for stage in chain if not stage.readout]
+        self.units = [
+            torch.tensor(layer.unit, dtype=torch.float32) for layer in network.layers[:-1]
+        ]
+
+    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        with torch.no_grad():
+            outputs = [output for _, output in self.module.layer_outputs(images)]
+        rates = [
+            (outputs[index].permute(0, 2, 3, 1) / unit).clamp(0, 1)
+            for index, unit in zip(self.hidden, self.units, strict=True)
+        ]
+        return outputs[-1].flatten(1), rates
+
+
+def encrypt(
+    graph: AnnGraph,
+    network: SnnGraph,
+    synthetic: SyntheticSet,
+    config: EncryptionConfig,
+    seed: int,
+    progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
+    resume: TrainingState | None = None,
+) -> Encryption:
+    """Train `network` (converted from the lowered `graph`) on synthetic images alone.
+
+    Weights and biases are seen rounded to the chip's integers, u wraps and v clips as on the chip.
+    Stops when the held-out loss has not improved for `config.patience` epochs and returns
+    the best epoch, which may be 0. `checkpoint` is given the state after every epoch;
+    `resume` takes one. Raises EnvironmentProblem if the loss is no number.
+    """
+    trainer = _Trainer(graph, network, synthetic, config, seed)
+    if resume is not None:
+        trainer.restore(resume)
+    else:
+        trainer.judge(0)
+    begin = len(trainer.epochs)
+    for epoch in range(begin, config.epochs + 1):
+        if trainer.exhausted():
+            break
+        trainer.train_epoch(epoch, progress)
+        trainer.judge(epoch)
+        if checkpoint:
+            checkpoint(trainer.state())
+    return trainer.result()
+
+
+class _Trainer:
+    def __init__(
+        self,
+        graph: AnnGraph,
+        network: SnnGraph,
+        synthetic: SyntheticSet,
+        config: EncryptionConfig,
+        seed: int,
+    ) -> None:
+        self.config, self.seed, self.synthetic = config, seed, synthetic
+        surrogate = Surrogate(config.surrogate_width, 2 / network.timesteps)
+        torch.manual_seed(seed)
+        self.network = SlayerNetwork(network, surrogate)
+        self.teacher = _Teacher(graph, network)
+        self.logit_scale = network.logit_per_voltage * WEIGHT_SCALE
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(trained, config.learning_rate)
+        self.images = synthetic.pixels(synthetic.training)
+        self.epochs: list[Epoch] = []
+        self.best: dict[str, Any] = {}
+
+    def train_epoch(self, epoch: int, progress: Progress | None) -> None:
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.images))
+        steps = -(-len(order) // self.config.batch)
+        for step in range(steps):
+            self._set_rate((epoch - 1 + step / steps) / self.config.epochs)
+            chosen = order[step * self.config.batch : (step + 1) * self.config.batch]
+            loss, _ = self._loss(self.images[chosen])
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            if progress:
+                progress((epoch - 1) * steps + step + 1, self.config.epochs * steps)
+        self._check_finite(epoch)
+
+    def _set_rate(self, share: float) -> None:
+        """Half a cosine from the learning rate down to a hundredth of it."""
+        factor = 0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * share)))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * factor
+
+    def _loss(self, images: Array) -> tuple[torch.Tensor, float]:
+        """Training loss of a batch, and its share of samples that agree with the ANN."""
+        teacher_logits, teacher_rates = self.teacher(torch.from_numpy(images))
+        spikes = torch.from_numpy(encode_nhwc(images, self.network.graph)).float()
+        voltage, hidden = self.network(spikes)
+        logits = voltage * self.logit_scale
+        loss = distillation(logits, teacher_logits, self.config.distill_temperature)
+        for spikes_layer, target in zip(hidden, teacher_rates, strict=True):
+            error = functional.mse_loss(spikes_layer.mean(0), target)
+            share = error / target.square().mean().clamp_min(1e-9)
+            loss = loss + self.config.hidden_weight * share / len(hidden)
+        agreement = (logits.argmax(1) == teacher_logits.argmax(1)).float().mean()
+        return loss, float(agreement)
+
+    def judge(self, epoch: int) -> None:
+        """Measure on the held-out images and keep the network if it is the best so far."""
+        images = self.synthetic.pixels(self.synthetic.validation)
+        loss = agreement = 0.0
+        with torch.no_grad():
+            for part in _parts(images, self.config.batch):
+                part_loss, part_agreement = self._loss(part)
+                loss += float(part_loss) * len(part) / len(images)
+                agreement += part_agreement * len(part) / len(images)
+        if not self.epochs or loss < min(entry.loss for entry in self.epochs):
+            self.best = copy.deepcopy(self.network.state_dict())
+        self.epochs.append(Epoch(epoch, loss, agreement))
+
+    def exhausted(self) -> bool:
+        """Whether the held-out loss has stopped improving."""
+        losses = [entry.loss for entry in self.epochs]
+        return len(losses) - 1 - int(np.argmin(losses)) >= self.config.patience
+
+    def state(self) -> TrainingState:
+        return TrainingState(
+            self.network.state_dict(), self.optimizer.state_dict(), self.best, list(self.epochs)
+        )
+
+    def restore(self, state: TrainingState) -> None:
+        self.network.load_state_dict(state.network)
+        self.optimizer.load_state_dict(state.optimizer)
+        self.best, self.epochs = state.best, list(state.epochs)
+
+    def result(self) -> Encryption:
+        self.network.load_state_dict(self.best)
+        losses = [entry.loss for entry in self.epochs]
+        best = self.epochs[int(np.argmin(losses))].epoch
+        return Encryption(self.network.to_graph(), tuple(self.epochs), best)
+
+    def _check_finite(self, epoch: int) -> None:
+        if all(bool(torch.isfinite(p).all()) for p in self.network.parameters()):
+            return
+        raise one_problem(
+            EnvironmentProblem,
+            "the spike-based training diverged",
+            "encrypt",
+            f"weights that are not finite after epoch {epoch}",
+            "finite weights",
+            f"use a learning rate below {self.config.learning_rate}",
+        )
+
+
+def _parts(images: Array, size: int) -> Iterator[Array]:
+    for start in range(0, len(images), size):
+        yield images[start : start + size]
+
+
+def distillation(logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+    """temperature^2 * KL(teacher || student) of the softened outputs (Hinton et al. 2015)."""
+    student = torch.log_softmax(logits / temperature, 1)
+    target = torch.softmax(teacher / temperature, 1)
+    divergence: torch.Tensor = functional.kl_div(student, target, reduction="batchmean")
+    return temperature**2 * divergence
