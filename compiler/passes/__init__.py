@@ -1,0 +1,5 @@
+"""AnnGraph -> AnnGraph rewrites, in one ordered tuple, each checked against the original."""
+
+from compiler.passes.lower import PASSES, POOLS_AS_NEURONS, LoweredResult, PassCheck, lower
+
+__all__ = ["PASSES", "POOLS_AS_NEURONS", "LoweredResult", "PassCheck", "lower"]
