@@ -23,7 +23,7 @@ REFUSALS = {
     ),
     "residual": Refusal(
         "a chain of layers",
-        "a sum of two branches has no spiking counterpart in a NetX file; "
+        "two branches cannot be joined in a NetX file; "
         "train a network without skip connections (VGG style)",
     ),
     "concat": Refusal(

@@ -12,6 +12,9 @@ from compiler.frontend.chain import ChainBuilder
 from compiler.frontend.refusals import refuse
 from compiler.ir.geometry import Array, Pair
 
+# Where a traced node keeps the shape of its result; None for several tensors at once.
+SHAPE = "shape_for_two_images"
+
 
 def array(tensor: torch.Tensor) -> Array:
     """Return a tensor's values as float64."""
@@ -33,9 +36,8 @@ def pair(value: int | tuple[int, ...]) -> Pair:
 
 def shape_of(node: fx.Node) -> tuple[int, ...] | None:
     """Return the shape of a tensor node for a batch of two, None for anything else."""
-    meta = node.meta.get("tensor_meta")
-    shape = getattr(meta, "shape", None)
-    return None if shape is None else tuple(shape)
+    shape: tuple[int, ...] | None = node.meta.get(SHAPE)
+    return shape
 
 
 def tensor_inputs(chain: Chain, node: fx.Node) -> list[fx.Node]:

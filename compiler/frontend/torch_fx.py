@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from compiler.errors import ModelError, one_problem
+from compiler.errors import ModelError, Problem, one_problem
 from compiler.frontend.chain import ChainBuilder
 from compiler.frontend.refusals import kind_of, refuse
 from compiler.frontend.torch_calls import CALLS
-from compiler.frontend.torch_common import Chain, shape_of, tensor_inputs
+from compiler.frontend.torch_common import SHAPE, Chain, shape_of, tensor_inputs
 from compiler.frontend.torch_modules import MODULES, NAMED_MODULES, ModuleReader
 from compiler.ir.ann import AnnGraph
 from compiler.ir.geometry import Shape
@@ -46,10 +46,26 @@ def read_module(
     return builder.build(class_names)
 
 
+class _Shapes(fx.Interpreter):
+    """Runs a traced module and notes the shape of every tensor; knows where it failed."""
+
+    at = ""
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one node."""
+        self.at = str(n.target) if n.op == "call_module" else n.name
+        result = super().run_node(n)
+        if isinstance(result, torch.Tensor):
+            n.meta[SHAPE] = tuple(result.shape)
+        elif isinstance(result, (tuple, list)) and any(
+            isinstance(one, torch.Tensor) for one in result
+        ):
+            n.meta[SHAPE] = None
+        return result
+
+
 def _traced(module: nn.Module, input_shape: Shape, name: str) -> fx.GraphModule:
     """Trace `module` and note the shape of every tensor, for a batch of two."""
-    from torch.fx.passes.shape_prop import ShapeProp
-
     try:
         traced = fx.GraphModule(module, _Tracer().trace(module))
         traced.graph.eliminate_dead_code()
@@ -62,32 +78,29 @@ def _traced(module: nn.Module, input_shape: Shape, name: str) -> fx.GraphModule:
             "a forward without branches that depend on the data",
             "simplify the forward, or export the network to ONNX and compile that",
         ) from error
+    shapes = _Shapes(traced)
     try:
         with torch.no_grad():
-            ShapeProp(traced).propagate(  # type: ignore[no-untyped-call]
-                torch.zeros(2, *input_shape)
-            )
+            shapes.run(torch.zeros(2, *input_shape))
     except Exception as error:  # as above
         raise ModelError(
             f"{name} does not run on images of shape {input_shape}",
-            [*_unsupported(traced), *_failure(name, input_shape, error)],
+            [*_unsupported(traced), _failure(shapes.at, input_shape, error)],
         ) from error
     return traced
 
 
-def _failure(name: str, input_shape: Shape, error: Exception) -> list[Any]:
-    problem = one_problem(
-        ModelError,
-        "",
-        name,
-        f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}",
+def _failure(layer: str, input_shape: Shape, error: Exception) -> Problem:
+    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return Problem(
+        layer,
+        first_line,
         "a network that takes (N, C, H, W)",
         f"check the input shape (C, H, W) = {input_shape}",
     )
-    return list(problem.problems)
 
 
-def _unsupported(traced: fx.GraphModule) -> list[Any]:
+def _unsupported(traced: fx.GraphModule) -> list[Problem]:
     """Return the problems of modules that no shape is needed to refuse."""
     found = []
     for node in traced.graph.nodes:
@@ -111,7 +124,7 @@ def _read_node(chain: Chain, node: fx.Node) -> None:
         if node is not chain.current:
             chain.problem(node, f"a second input {node.target}", "one input", "keep the image only")
         return
-    if node.op in ("get_attr", "output") or "tensor_meta" not in node.meta:
+    if node.op in ("get_attr", "output") or SHAPE not in node.meta:
         return
     inputs = tensor_inputs(chain, node)
     operation = chain.operation(node)
@@ -125,9 +138,7 @@ def _read_node(chain: Chain, node: fx.Node) -> None:
         )
     elif inputs and inputs[0] is not chain.current:
         chain.builder.problems.append(
-            refuse(
-                chain.name(node), f"{operation} of {inputs[0]}, not of the layer before", "branch"
-            )
+            refuse(chain.name(node), f"{operation} of {inputs[0]}, a second branch", "branch")
         )
     elif node.op == "call_module":
         module = chain.traced.get_submodule(str(node.target))
