@@ -61,8 +61,9 @@ class EnergyModel:
 
     @property
     def source(self) -> str:
-        """Every source of the model once."""
-        return "; ".join(dict.fromkeys(line.source for line in self.lines.values() if line.source))
+        """Every source of the model's energies once."""
+        used = (line.source for line in self.lines.values() if line.unit in _JOULES)
+        return "; ".join(dict.fromkeys(used))
 
 
 Traffic = Mapping[str, float]

@@ -1,6 +1,6 @@
 """Limits of Loihi 1 and Loihi 2, each with its source.
 
-NGL is nengo-loihi (commit e564f66), LDLg lava-dl's repository (commit d825ac5). A limit
+nengo-loihi is quoted at commit e564f66, lava-dl's repository at commit d825ac5. A limit
 that Intel has not published, and that follows from utilisation tables printed in
 lava-dl's tutorials, is marked `inferred`.
 """
@@ -14,19 +14,19 @@ ChipName = Literal["loihi1", "loihi2"]
 CHIP_NAMES: tuple[ChipName, ...] = ("loihi1", "loihi2")
 
 WORD_BITS = 64
-"""Synaptic memory is counted in words of 64 bits: NGL block.py:527-549."""
+"""Synaptic memory is counted in words of 64 bits: nengo-loihi block.py:527-549."""
 
 SYNAPSES_PER_BLOCK = 64
-"""A list of synapses is stored in blocks of up to 64: NGL block.py:527-549."""
+"""A list of synapses is stored in blocks of up to 64: nengo-loihi block.py:527-549."""
 
 BLOCK_HEADER_BITS = 10
-"""Bits that each block needs beside its synapses: NGL block.py:527-549."""
+"""Bits that each block needs beside its synapses: nengo-loihi block.py:527-549."""
 
 INDEX_BITS = (0, 6, 7, 8, 9, 10, 11, 12)
-"""Widths that a synapse's index may have: NGL block.py:427."""
+"""Widths that a synapse's index may have: nengo-loihi block.py:427."""
 
 WEIGHT_BITS = 8
-"""Weights even in -256..254 take 8 bits, the sign among them: NGL block.py:428, 523-525."""
+"""Weights even in -256..254 take 8 bits, the sign among them: nengo-loihi block.py:428, 523-525."""
 
 LARGEST_DELAY = 62
 """Steps that a synapse can hold a spike back: lava-dl 0.6.0 netx/hdf5.py:427-430."""
@@ -59,16 +59,20 @@ class Chip:
     column_strips: bool
 
 
-_TABLES = "utilisation tables printed in LDLg tutorials netx/mnist/run.ipynb and yolo_kp/run.ipynb"
+_TABLES = (
+    "utilisation tables printed in lava-dl tutorials netx/mnist/run.ipynb and yolo_kp/run.ipynb"
+)
 
 LOIHI1 = Chip(
     name="loihi1",
     title="Loihi 1",
-    cores=Limit(128, "NGL hardware/allocators.py:163-165"),
-    neurons=Limit(1024, "NGL block.py:8"),
-    words=Limit(16384, "NGL block.py:11: 1,048,576 bits of synaptic memory"),
-    input_axons=Limit(4096, "NGL block.py:9"),
-    output_axons=Limit(4096, "NGL block.py:10; a population axon of 32 bits takes two slots"),
+    cores=Limit(128, "nengo-loihi hardware/allocators.py:163-165"),
+    neurons=Limit(1024, "nengo-loihi block.py:8"),
+    words=Limit(16384, "nengo-loihi block.py:11: 1,048,576 bits of synaptic memory"),
+    input_axons=Limit(4096, "nengo-loihi block.py:9"),
+    output_axons=Limit(
+        4096, "nengo-loihi block.py:10; a population axon of 32 bits takes two slots"
+    ),
     column_strips=False,
 )
 

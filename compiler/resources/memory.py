@@ -47,23 +47,23 @@ class Tile:
 
 
 def list_words(synapses: int, bits_per_synapse: int) -> int:
-    """Words of one list of synapses, in blocks of 64: NGL block.py:527-549."""
+    """Words of one list of synapses, in blocks of 64: nengo-loihi block.py:527-549."""
     full, rest = divmod(synapses, SYNAPSES_PER_BLOCK)
     words = full * _block_words(SYNAPSES_PER_BLOCK, bits_per_synapse)
     return words + (_block_words(rest, bits_per_synapse) if rest else 0)
 
 
 def dense_words_loihi1(inputs: int, neurons: int, weight_bits: int) -> int:
-    """One list an input axon, without indices (compression 3 of NGL block.py:527-549)."""
+    """One list an input axon, without indices (compression 3 of nengo-loihi block.py:527-549)."""
     return inputs * list_words(neurons, weight_bits)
 
 
 def dense_words_loihi2(inputs: int, neurons: int, weight_bits: int) -> int:
     """One list an input axon, 12 bits a synapse beside its weight.
 
-    Inferred; it gives the rows of LDLg netx/mnist/run.ipynb (12,544, 2,688 and 256 words)
-    and of netx/oxford (16,128 words) exactly. The vendor's compiler leaves most zero
-    weights out, so this is an upper bound.
+    Inferred; it gives the rows of lava-dl tutorials netx/mnist/run.ipynb (12,544, 2,688
+    and 256 words) and of netx/oxford (16,128 words) exactly. The vendor's compiler leaves
+    most zero weights out, so this is an upper bound.
     """
     return inputs * list_words(neurons, weight_bits + _LOIHI2_DENSE_EXTRA_BITS)
 
@@ -72,7 +72,7 @@ def conv_words_loihi2(taps: int, depth: int, weight_bits: int) -> int:
     """A kernel stored once a core: taps * ceil(channels of the core * weight bits / 64).
 
     taps: input channels / groups * kernel height * kernel width. Inferred; it gives the
-    rows of LDLg netx/pilotnet_snn and yolo_kp.
+    rows of lava-dl tutorials netx/pilotnet_snn and yolo_kp.
     """
     return taps * -(-depth * weight_bits // WORD_BITS)
 

@@ -18,7 +18,8 @@ from compiler.resources.shapes import LayerShape, NetworkShape
 
 _POP16_CHANNELS = 32
 _POP16_PLACES = 1024
-"""A 16-bit population axon tells 32 channels and 10 bits of places apart: NGL block.py:612-631."""
+"""A 16-bit population axon tells 32 channels and 10 bits of places apart: nengo-loihi
+block.py:612-631."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,70 @@
+"""Results as people and programs read them: a terminal table, report.json, report.html.
+
+The report is plain data with the fields that docs/report.md lists; a number that was not
+measured is None and shows as "not measured", with the reason where one is known.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Report = Mapping[str, Any]
+
+
+def render_table(report: Report, console: Console) -> None:
+    """Print the report as tables of at most 100 columns.
+
+    `console` decides on colours: none where it is not a terminal or NO_COLOR is set.
+    """
+    from compiler.report_parts import table
+
+    table.render(plain(report), console)
+
+
+def write_report_json(report: Report, path: Path) -> None:
+    """Write report.json: UTF-8, indented; NaN and infinity become null. Replaces whole."""
+    text = json.dumps(plain(report), indent=2, ensure_ascii=False, allow_nan=False)
+    _write_whole(path, text + "\n")
+
+
+def write_report_html(report: Report, path: Path) -> None:
+    """Write report.html, one file without script that loads nothing. Replaces whole."""
+    from compiler.report_parts import page
+
+    _write_whole(path, page.render(plain(report)))
+
+
+def plain(value: Any) -> Any:
+    """The same content as dicts, lists, strings and finite numbers.
+
+    numpy numbers and arrays become Python's, paths strings, NaN and infinity None.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write beside the file and move into place, so that nobody reads half a report."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""What compiler.report is made of: words for numbers, the terminal table, charts, the page."""

@@ -1,0 +1,153 @@
+"""Small SVG drawings, made as text. Colours come from the page's style sheet by class.
+
+Every function returns safe markup: numbers are formatted here, words are escaped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import floor, log10
+from typing import Any
+
+from markupsafe import Markup, escape
+
+COLOURS = 8
+"""Number of series colours in the style sheet, s0 to s7."""
+
+_CELL = 14
+_CELLS_A_ROW = 20
+_PLOT = (44, 10, 306, 150)
+"""Left, top, width and height of a plot inside a picture of 360 x 200."""
+
+
+def bar(share: float, series: int = 0) -> Markup:
+    """A horizontal bar filling `share` (0..1) of its width."""
+    width = 100 * min(max(share, 0.0), 1.0)
+    return _svg(
+        100,
+        10,
+        f'<rect class="track" width="100" height="10"/>'
+        f'<rect class="s{series % COLOURS}" width="{width:.2f}" height="10"/>',
+        stretch=True,
+    )
+
+
+def gain_bar(gain: float, most: float) -> Markup:
+    """A bar from the middle (1 x) to the right for less energy, to the left for more.
+
+    Logarithmic; `most` is the largest factor either way, at the border.
+    """
+    reach = max(log10(max(most, 1.0)), 0.01)
+    length = 50 * min(abs(log10(gain)) / reach, 1.0)
+    start, colour = (50.0, "good") if gain >= 1 else (50.0 - length, "bad")
+    return _svg(
+        100,
+        10,
+        f'<rect class="track" width="100" height="10"/>'
+        f'<rect class="{colour}" x="{start:.2f}" width="{length:.2f}" height="10"/>'
+        '<rect class="axis" x="49.8" width="0.4" height="10"/>',
+        stretch=True,
+    )
+
+
+def core_map(cores: Sequence[Mapping[str, Any]], limits: Mapping[str, Mapping[str, Any]]) -> Markup:
+    """One square a core, coloured by layer, filled from below by its fullest resource."""
+    series = {name: i for i, name in enumerate(dict.fromkeys(use["layer"] for use in cores))}
+    rows = -(-len(cores) // _CELLS_A_ROW) or 1
+    parts = []
+    for i, use in enumerate(cores):
+        row, column = divmod(i, _CELLS_A_ROW)
+        share = _fullest(use, limits)
+        x, y, side = column * _CELL, row * _CELL, _CELL - 2
+        height = max(side * share, 1)
+        colour = series[use["layer"]] % COLOURS
+        label = f"core {use['core']}: {use['layer']}, {use['neurons']} neurons, {share:.0%} full"
+        parts.append(
+            f"<g><title>{escape(label)}</title>"
+            f'<rect class="s{colour} faint" x="{x}" y="{y}" width="{side}" height="{side}"/>'
+            f'<rect class="s{colour}" x="{x}" y="{y + side - height:.2f}" width="{side}" '
+            f'height="{height:.2f}"/></g>'
+        )
+    title = f"{len(cores)} cores"
+    return _svg(_CELLS_A_ROW * _CELL, rows * _CELL, "".join(parts), title=title)
+
+
+def line_plot(
+    points: Sequence[tuple[float, float]], x_title: str, y_title: str, reference: float | None
+) -> Markup:
+    """Shares (0..1) against a positive number, logarithmic; `reference` is a dashed line."""
+    left, top, width, height = _PLOT
+    xs = [x for x, _ in points]
+    first, last = log10(min(xs)), log10(max(xs))
+    low = floor(10 * min([y for _, y in points] + ([reference] if reference else []))) / 10
+    span_x, span_y = (last - first) or 1.0, (1.0 - low) or 1.0
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return (left + width * (log10(x) - first) / span_x, top + height * (1 - (y - low) / span_y))
+
+    parts = [_axes(low, x_title)]
+    if reference is not None:
+        y = place(min(xs), reference)[1]
+        parts.append(
+            f'<line class="dashed" x1="{left}" x2="{left + width}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        )
+    placed = [place(x, y) for x, y in points]
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
+    parts.append(f'<polyline class="line" points="{path}"/>')
+    for (x, y), (number, share) in zip(placed, points, strict=True):
+        parts.append(
+            f'<circle class="s0" cx="{x:.1f}" cy="{y:.1f}" r="3">'
+            f"<title>{number:g}: {share:.1%}</title></circle>"
+        )
+    for number in _few(xs):
+        x = place(number, low)[0]
+        parts.append(f'<text x="{x:.1f}" y="{top + height + 15}" class="mid">{number:g}</text>')
+    return _svg(360, 200, "".join(parts), title=f"{y_title} against {x_title}")
+
+
+def raster(spikes: Sequence[Sequence[int]], steps: int, neurons: int) -> Markup:
+    """Spikes of one layer: a mark at (step, neuron); neurons run downwards."""
+    width, height = 360, 90
+    across, down = width / max(steps, 1), height / max(neurons, 1)
+    size = max(down, 1.2)
+    marks = "".join(
+        f'<rect class="ink" x="{t * across:.1f}" y="{n * down:.1f}" '
+        f'width="{max(across - 1, 1):.1f}" height="{size:.2f}"/>'
+        for t, n in spikes
+    )
+    frame = f'<rect class="track" width="{width}" height="{height}"/>'
+    title = f"{len(spikes)} spikes of {neurons} neurons in {steps} steps"
+    return _svg(width, height, frame + marks, title=title)
+
+
+def _axes(low: float, x_title: str) -> str:
+    left, top, width, height = _PLOT
+    parts = []
+    for i in range(5):
+        value = low + (1 - low) * i / 4
+        y = top + height * (1 - i / 4)
+        parts.append(f'<line class="grid" x1="{left}" x2="{left + width}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4}" class="end">{value:.0%}</text>')
+    middle = left + width / 2
+    parts.append(f'<text x="{middle}" y="{top + height + 34}" class="mid">{escape(x_title)}</text>')
+    return "".join(parts)
+
+
+def _few(values: Sequence[float], most: int = 6) -> list[float]:
+    """At most `most` of the values, the ends among them."""
+    if len(values) <= most:
+        return list(values)
+    step = -(-(len(values) - 1) // (most - 1))
+    return [*values[:-1:step], values[-1]]
+
+
+def _fullest(use: Mapping[str, Any], limits: Mapping[str, Mapping[str, Any]]) -> float:
+    keys = ("neurons", "synaptic_words", "input_axons", "output_axons")
+    shares = [use[key] / limits[key]["value"] for key in keys if key in use and key in limits]
+    return min(max(shares, default=0.0), 1.0)
+
+
+def _svg(width: int, height: int, content: str, title: str = "", stretch: bool = False) -> Markup:
+    fit = ' preserveAspectRatio="none" class="bar"' if stretch else ' class="chart"'
+    name = f' role="img" aria-label="{escape(title)}"' if title else ' aria-hidden="true"'
+    return Markup(f'<svg viewBox="0 0 {width} {height}"{fit}{name}>{content}</svg>')

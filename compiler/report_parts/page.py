@@ -1,0 +1,293 @@
+"""report.html: what the template needs, worked out from the report's plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from compiler.report_parts import cells, charts, words
+from compiler.report_parts.words import Report
+
+_MOST_SQUARES = 1500
+"""More cores than this are listed by layer only; squares would be too small to tell apart."""
+
+_MOST_CLASSES = 25
+"""A confusion matrix of more classes is not legible as a table."""
+
+
+def render(report: Report) -> str:
+    """The page as one self-contained string of HTML: no script, no network, all escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(page=page(report))
+
+
+def page(report: Report) -> dict[str, Any]:
+    """Every section's content; None or empty where the report has nothing for it."""
+    name = (report.get("model") or {}).get("name", "network")
+    return {
+        "title": f"{name} as a spiking network",
+        "heading": words.heading(report),
+        "summary": words.summary(report),
+        "warnings": list(report.get("warnings") or ()),
+        "accuracy": _accuracy(report),
+        "by_timestep": _by_timestep(report),
+        "agreement": cells.agreement(report),
+        "health": words.health(report),
+        "privacy": _privacy(report),
+        "leakage": _leakage(report),
+        "operations": _operations(report),
+        "raster": _raster(report),
+        "confusion": _confusion(report),
+        "energy": _energy(report),
+        "chips": [_chip(chip) for chip in report.get("resources") or ()],
+        "timing": _timing(report),
+        "files": [_file(entry) for entry in report.get("files") or ()],
+        "provenance": _provenance(report),
+    }
+
+
+def _bar(name: str, share: float | None, value: str, small: str = "", series: int = 0) -> Any:
+    drawn = "" if share is None else charts.bar(share, series)
+    return {"name": name, "small": small, "drawn": drawn, "value": value}
+
+
+def _accuracy(report: Report) -> dict[str, Any] | None:
+    stages = report.get("stages")
+    if not stages:
+        return None
+    measured = any(stage.get("accuracy") is not None for stage in stages)
+    key = "accuracy" if measured else "ann_agreement"
+    bars = []
+    for stage in stages:
+        small = f"{words.count(stage.get('samples'))} samples"
+        if measured:
+            small += f", agrees with the ANN on {words.percent(stage.get('ann_agreement'))}"
+        title = words.stage_title(stage["name"])
+        bars.append(_bar(title, stage.get(key), words.percent(stage.get(key)), small))
+    note = f"Measured on {words.images_in_words(report)}."
+    if not measured:
+        why = words.why_no_accuracy(report)
+        note = f"Agreement with the ANN. {note} Accuracy not measured: {why}."
+    return {"bars": bars, "note": note}
+
+
+def _by_timestep(report: Report) -> dict[str, Any] | None:
+    points = report.get("accuracy_by_timestep")
+    if not points:
+        return None
+    pairs = [(float(p["timesteps"]), float(p["accuracy"])) for p in points]
+    ann = (words.stages_by_name(report).get("ann") or {}).get("accuracy")
+    note = f"Integer network, {words.images_in_words(report)}."
+    if ann is not None:
+        note += f" Dashed: the ANN, {words.percent(ann)}."
+    return {"drawn": charts.line_plot(pairs, "steps T", "accuracy", ann), "note": note}
+
+
+def _privacy(report: Report) -> dict[str, Any] | None:
+    if not report.get("encryption"):
+        return None
+    why = words.why_no_accuracy(report)
+    return {
+        "verdict": words.leak_verdict(report) or f"Re-converted accuracy {words.missing(why)}.",
+        "scores": [
+            _bar(name, value, words.percent(value), series=4 if i else 7)
+            for i, (name, value) in enumerate(cells.read_out_again(report))
+        ],
+        "changes": cells.weight_changes(report),
+    }
+
+
+def _leakage(report: Report) -> dict[str, Any] | None:
+    audit = report.get("leakage")
+    if not audit:
+        return None
+    rows = [
+        (
+            name,
+            words.percent(subject.get("accuracy")),
+            words.percent((subject.get("reconverted") or {}).get("relu")),
+            words.percent((subject.get("reconverted") or {}).get("clipped_relu")),
+            words.percent(_worst_attack(subject)),
+        )
+        for name, subject in (audit.get("subjects") or {}).items()
+    ]
+    worst, floor, ceiling = (audit.get(key) for key in ("worst", "floor", "ceiling"))
+    line = (
+        f"The worst attack, {audit.get('worst_attack', 'not named')}, makes images that judges "
+        f"recognise in {words.percent(worst)} of cases; images of a random network: "
+        f"{words.percent(floor)}, real images: {words.percent(ceiling)}."
+    )
+    columns = ("subject", "accuracy", "plain ReLU", "clipped ReLU", "recognised")
+    return {"lines": [line], "columns": columns, "rows": rows}
+
+
+def _worst_attack(subject: Mapping[str, Any]) -> float | None:
+    rates = [
+        judge["value"]
+        for attack in (subject.get("attacks") or {}).values()
+        for judge in (attack.get("judge_accuracy") or {}).values()
+        if judge.get("value") is not None
+    ]
+    return max(rates, default=None)
+
+
+def _operations(report: Report) -> dict[str, Any] | None:
+    layers = report.get("layers")
+    if not layers:
+        return None
+    rates = [row.get("spikes_per_neuron_and_step") for row in layers]
+    most = max((rate for rate in rates if rate is not None), default=0) or 1
+    bars = [
+        _bar(row["name"], None if rate is None else rate / most, words.percent(rate), row["kind"])
+        for row, rate in zip(layers, rates, strict=True)
+    ]
+    keys = ["neurons", "synapses", "macs", "spikes_per_sample", "synops_per_sample"]
+    keys += ["synops_effective_per_sample", "neuron_updates_per_sample"]
+    columns = ["layer", "kind", "neurons", "synapses", "MACs of the ANN", "spikes"]
+    columns += ["synops on chip", "effective synops", "neuron updates"]
+    return {"bars": bars, "columns": columns, "rows": cells.operations(report, keys)}
+
+
+def _raster(report: Report) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": layer["layer"],
+            "drawn": charts.raster(layer["spikes"], layer["steps"], layer["neurons"]),
+            "note": f"{words.count(layer['neurons'])} neurons downwards, "
+            f"{words.count(layer['steps'])} steps to the right",
+        }
+        for layer in report.get("raster") or ()
+    ]
+
+
+def _confusion(report: Report) -> dict[str, Any] | None:
+    matrix = report.get("confusion_matrix")
+    if not matrix or len(matrix["labels"]) > _MOST_CLASSES:
+        return None
+    rows = []
+    for i, (name, counts) in enumerate(zip(matrix["labels"], matrix["counts"], strict=True)):
+        total = sum(counts) or 1
+        line = [
+            {
+                "text": words.count(n) if n else "",
+                "wrong": i != j,
+                "share": f"{min(n / total * (0.7 if i == j else 4), 0.7):.2f}",
+            }
+            for j, n in enumerate(counts)
+        ]
+        rows.append({"name": name, "cells": line})
+    return {"labels": matrix["labels"], "rows": rows}
+
+
+def _energy(report: Report) -> dict[str, Any] | None:
+    rows = report.get("energy")
+    if not rows:
+        return None
+    first = {row["model"]: row["convention"] for row in reversed(rows)}
+    drawn = [row for row in rows if row["gain"] and row["convention"] == first[row["model"]]]
+    most = max((max(row["gain"], 1 / row["gain"]) for row in drawn), default=10.0)
+    return {
+        "most": f"{most:,.0f} x",
+        "bars": [_energy_bar(row, most) for row in drawn],
+        "columns": cells.ENERGY,
+        "rows": cells.energy(report),
+        "notes": cells.energy_notes(report, sources=True),
+        "claim": words.claim(report),
+        "sources": [_source(line) for line in report.get("energy_sources") or ()],
+    }
+
+
+def _energy_bar(row: Mapping[str, Any], most: float) -> dict[str, Any]:
+    layers = "all layers" if row["includes_input_layer"] else "without the input layer"
+    return {
+        "name": row.get("title") or row["model"],
+        "small": f"ANN in {row['ann_precision']}, {layers}",
+        "drawn": charts.gain_bar(row["gain"], most),
+        "value": words.factor(row["gain"]),
+    }
+
+
+def _source(line: Mapping[str, Any]) -> dict[str, str]:
+    value = words.missing() if line["value"] is None else f"{line['value']:g} {line['unit']}"
+    names = ("model", "name", "condition", "source")
+    return {"value": value, **{name: str(line[name]) for name in names}}
+
+
+def _chip(chip: Mapping[str, Any]) -> dict[str, Any]:
+    limits = chip.get("limits") or {}
+    cores = chip.get("core_map") or ()
+    title = chip.get("title", chip["chip"])
+    available = (limits.get("cores") or {}).get("value")
+    of = f" of {words.count(available)}" if available else ""
+    fits = "It fits one chip." if chip["fits"] else "It does not fit one chip as it is."
+    keys = ("neurons", "cores", "synaptic_words", "input_axons", "output_axons")
+    drawable = 0 < len(cores) <= _MOST_SQUARES and limits
+    names = list(dict.fromkeys(use["layer"] for use in cores))
+    series = [{"name": name, "series": i % charts.COLOURS} for i, name in enumerate(names)]
+    columns = ["layer", "kind", "cut into", "neurons", "cores", "words of synapses"]
+    return {
+        "name": chip["chip"],
+        "title": title,
+        "sentence": f"{words.count(chip['cores'])}{of} cores. {fits} Fullest core: "
+        f"{words.fullest_core(chip)}.",
+        "drawn": charts.core_map(cores, limits) if drawable else "",
+        "legend": series,
+        "columns": [*columns, "axons in", "axons out"],
+        "rows": [
+            (row["name"], row["kind"], row.get("split", ""), *(words.count(row[k]) for k in keys))
+            for row in chip["layers"]
+        ],
+        "broken": words.broken_rules({"resources": [chip]}),
+        "limits": _limits_in_words(limits),
+    }
+
+
+def _limits_in_words(limits: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return [
+        f"{name.replace('_', ' ')}: {words.count(limit['value'])}"
+        f"{' (inferred)' if limit['inferred'] else ''}. {limit['source']}"
+        for name, limit in limits.items()
+    ]
+
+
+def _timing(report: Report) -> dict[str, Any] | None:
+    timing = report.get("timing")
+    if not timing:
+        return None
+    most = max((value for value in timing.values() if value), default=1)
+    total = words.seconds(sum(value or 0 for value in timing.values()))
+    memory = words.size_in_bytes(report.get("peak_memory_bytes"))
+    return {
+        "bars": [
+            _bar(name, None if value is None else value / most, words.seconds(value), series=2)
+            for name, value in timing.items()
+        ],
+        "note": f"{total} in all; peak memory {memory}.",
+    }
+
+
+def _file(entry: Mapping[str, Any]) -> tuple[str, str, str]:
+    return (cells.leaves(entry), entry["path"], entry.get("what", ""))
+
+
+def _provenance(report: Report) -> list[tuple[str, str]]:
+    rows = [("command", str(report.get("command") or words.missing("not run from a command line")))]
+    if report.get("created"):
+        rows.append(("created", str(report["created"])))
+    rows.append(("seed", str(report.get("seed", words.missing()))))
+    recipe = (report.get("encryption") or {}).get("recipe")
+    if recipe:
+        rows.append(("recipe", str(recipe)))
+    rows += [(str(name), str(value)) for name, value in (report.get("hashes") or {}).items()]
+    rows += [(str(name), str(value)) for name, value in (report.get("versions") or {}).items()]
+    rows.append(("report format", str(report.get("schema_version", words.missing()))))
+    return rows

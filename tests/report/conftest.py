@@ -1,0 +1,210 @@
+"""A report with the figures of a plausible compile, complete and reduced."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compiler.ir import ChipGraph, ChipLayer, ConvGeometry, CubaFields
+from compiler.resources import estimate, resource_rows
+from sim.energy import energy_rows, energy_sources, privatesnn_claim
+from sim.results import LayerCounts, SimulationResult
+from sim.synops import build_operations
+
+STEPS, SAMPLES = 32, 594
+
+
+def network() -> ChipGraph:
+    rng = np.random.default_rng(0)
+
+    def weights(*shape: int) -> np.ndarray:
+        return 2 * rng.integers(-100, 100, shape).astype(np.int32)
+
+    same = ConvGeometry((1, 1), ((1, 1), (1, 1)))
+    fields = CubaFields(255)
+    layers = (
+        ChipLayer(
+            "conv1", "conv", (1, 28, 28), (16, 28, 28), weights(16, 1, 3, 3), None, fields, same
+        ),
+        ChipLayer(
+            "conv2",
+            "conv",
+            (16, 28, 28),
+            (32, 14, 14),
+            weights(32, 16, 4, 4),
+            None,
+            fields,
+            ConvGeometry((2, 2), ((1, 1), (1, 1))),
+        ),
+        ChipLayer("fc1", "dense", (32, 14, 14), (64, 1, 1), weights(64, 6272), None, fields),
+        ChipLayer(
+            "fc2",
+            "dense",
+            (64, 1, 1),
+            (10, 1, 1),
+            weights(10, 64),
+            None,
+            CubaFields(131071),
+            readout=True,
+        ),
+    )
+    return ChipGraph("fashion-mnist", (1, 28, 28), layers, STEPS)
+
+
+def simulated(graph: ChipGraph) -> SimulationResult:
+    rng = np.random.default_rng(3)
+
+    def counts(shape: tuple[int, ...], rate: float) -> np.ndarray:
+        return rng.binomial(STEPS * SAMPLES, rate, shape).astype(np.int64)
+
+    rates = (0.082, 0.051, 0.11, 0.0)
+    trains = [counts(layer.shape, rate) for layer, rate in zip(graph.layers, rates, strict=True)]
+    pixels = counts(graph.input_shape, 0.29)
+
+    def by_sample(total: int) -> np.ndarray:
+        share = np.full(SAMPLES, total // SAMPLES)
+        share[0] += total - share.sum()
+        return share
+
+    return SimulationResult(
+        "reference",
+        STEPS,
+        np.zeros((SAMPLES, 10), np.int64),
+        np.zeros(SAMPLES, np.int64),
+        pixels,
+        by_sample(int(pixels.sum())),
+        tuple(
+            LayerCounts(layer.name, train, by_sample(int(train.sum())), 0)
+            for layer, train in zip(graph.layers, trains, strict=True)
+        ),
+        0,
+        1.0,
+    )
+
+
+def full_report() -> dict[str, Any]:
+    graph = network()
+    layers = build_operations(simulated(graph), graph)
+    stage = {"samples": SAMPLES, "timesteps": STEPS}
+    return {
+        "schema_version": 1,
+        "command": "python -m compiler.export --preset fashion-mnist --seed 0",
+        "created": "2026-11-20 14:03 UTC",
+        "seed": 0,
+        "timesteps": STEPS,
+        "encoding": "rate",
+        "versions": {"python": "3.10.13", "torch": "2.9.1", "lava-nc": "0.10.0"},
+        "hashes": {"sha256 of model.net": "9f2c51d7" * 8},
+        "model": {
+            "name": "fashion-mnist",
+            "input_shape": [1, 28, 28],
+            "classes": 10,
+            "parameters": 410_592,
+        },
+        "evaluation": {"data": "fashion-mnist", "images": "real"},
+        "stages": [
+            {"name": "ann", "accuracy": 0.914, "ann_agreement": 1.0, "samples": SAMPLES,
+             "timesteps": None},
+            {"name": "converted", "accuracy": 0.9066, "ann_agreement": 0.971, **stage},
+            {"name": "encrypted", "accuracy": 0.9091, "ann_agreement": 0.967, **stage},
+            {"name": "integer", "accuracy": 0.9091, "ann_agreement": 0.967, **stage},
+            {"name": "lava", "accuracy": 0.875, "ann_agreement": 1.0, "samples": 8,
+             "timesteps": STEPS},
+        ],
+        "encryption": {
+            "recipe": "paper",
+            "weight_change": {"conv1": 0.162, "conv2": 0.083, "fc1": 0.061, "fc2": 0.034},
+            "reconverted": {"relu": 0.909, "clipped_relu": 0.884},
+        },
+        "agreement": {
+            "slayer_vs_reference": {"samples": 64, "spikes": 5_123_004, "mismatches": 0},
+            "reference_vs_lava": {"samples": 8, "spikes": 640_333, "mismatches": 0},
+        },
+        "health": {
+            "readout_spikes": 0,
+            "voltage_saturations": 0,
+            "silent": {"conv1": 1568, "conv2": 12, "fc1": 0},
+            "saturated": {"conv1": 0, "conv2": 0, "fc1": 0},
+        },
+        "layers": layers,
+        "energy": energy_rows(layers),
+        "energy_sources": energy_sources(),
+        "privatesnn_claim": privatesnn_claim(layers),
+        "resources": resource_rows([estimate(graph, chip) for chip in ("loihi1", "loihi2")]),
+        "timing": {"load": 0.4, "lower": 0.1, "synthesize": 96.3, "convert": 21.8, "encrypt": 413.0,
+                   "quantize": 0.9, "export": 0.2, "verify": 66.1, "evaluate": 41.7, "report": 0.6},
+        "peak_memory_bytes": 2_410_000_000,
+        "warnings": ["conv1: 1,568 of 12,544 neurons never spike on the synthetic images; "
+                     "two channels have a negative bias that no weight overcomes"],
+        "files": [
+            {"path": "runs/fashion-mnist/model.net", "may_leave": True,
+             "what": "the spiking network, NetX HDF5"},
+            {"path": "runs/fashion-mnist/report.html", "may_leave": False, "what": "this report"},
+            {"path": "runs/fashion-mnist/private", "may_leave": False,
+             "what": "the ANN, the synthetic images, files for resuming"},
+        ],
+    }  # fmt: skip
+
+
+def optional_sections() -> dict[str, Any]:
+    rng = np.random.default_rng(5)
+    counts = np.eye(10, dtype=int) * 50 + rng.poisson(0.8, (10, 10))
+    labels = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker",
+              "bag", "boot"]  # fmt: skip
+    spikes = np.argwhere(rng.random((STEPS, 64)) < 0.11)
+    return {
+        "accuracy_by_timestep": [
+            {"timesteps": t, "accuracy": a}
+            for t, a in ((4, 0.613), (8, 0.812), (16, 0.893), (32, 0.909), (64, 0.912))
+        ],
+        "confusion_matrix": {"labels": labels, "counts": counts.tolist()},
+        "raster": [{"layer": "fc1", "steps": STEPS, "neurons": 64, "spikes": spikes.tolist()}],
+        "leakage": {
+            "subjects": {
+                "ann": {
+                    "accuracy": 0.914,
+                    "reconverted": {"relu": 0.914, "clipped_relu": 0.914},
+                    "attacks": {"deep": {"judge_accuracy": {"a": {"value": 0.83}}}},
+                },
+                "encrypted": {
+                    "accuracy": 0.909,
+                    "reconverted": {"relu": 0.909, "clipped_relu": 0.884},
+                    "attacks": {"deep": {"judge_accuracy": {"a": {"value": 0.79}}}},
+                },
+                "random": {"accuracy": 0.1, "reconverted": {}, "attacks": {}},
+            },
+            "worst_attack": "deep",
+            "worst": 0.79,
+            "floor": 0.11,
+            "ceiling": 0.93,
+        },
+    }
+
+
+@pytest.fixture(scope="session")
+def complete() -> dict[str, Any]:
+    """Everything a report can have."""
+    return full_report() | optional_sections()
+
+
+@pytest.fixture
+def report(complete: dict[str, Any]) -> dict[str, Any]:
+    """What a compile with real test images writes, free to be changed by a test."""
+    some = copy.deepcopy(complete)
+    for key in optional_sections():
+        del some[key]
+    return some
+
+
+@pytest.fixture
+def unlabelled(report: dict[str, Any]) -> dict[str, Any]:
+    """What a compile without any data writes: no accuracy anywhere, no comparison with Lava."""
+    for stage in report["stages"]:
+        stage["accuracy"] = None
+    report["encryption"]["reconverted"] = {"relu": None, "clipped_relu": None}
+    report["evaluation"] = {"data": None, "images": "synthetic"}
+    report["agreement"]["reference_vs_lava"] = None
+    return report

@@ -1,0 +1,72 @@
+"""Drawings: lengths and places that can be worked out by hand."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from compiler.report_parts import charts
+from compiler.report_parts.words import count, factor, joules, percent, seconds
+
+
+def number(pattern: str, drawing: str) -> float:
+    return float(re.findall(pattern, drawing)[0])
+
+
+@pytest.mark.parametrize(("share", "width"), [(0.0, 0), (0.25, 25), (1.0, 100), (1.7, 100)])
+def test_a_bar_is_as_long_as_its_share(share, width):
+    assert number(r'class="s2" width="([\d.]+)"', charts.bar(share, 2)) == width
+
+
+def test_a_gain_goes_right_and_a_loss_left_by_the_same_length():
+    more = charts.gain_bar(1 / 10, 100)
+    less = charts.gain_bar(10, 100)
+    assert number(r'class="good" x="([\d.]+)"', less) == 50
+    assert number(r'class="good" x="50.00" width="([\d.]+)"', less) == 25
+    assert number(r'class="bad" x="([\d.]+)"', more) == 25
+    assert number(r'class="bad" x="25.00" width="([\d.]+)"', more) == 25
+
+
+def test_a_core_is_filled_by_its_fullest_resource():
+    limits = {"neurons": {"value": 100}, "synaptic_words": {"value": 10}}
+    core = {"core": 0, "layer": "a", "neurons": 20, "synaptic_words": 5}
+    drawing = charts.core_map([core], limits)
+    assert "50% full" in drawing
+    assert number(r'y="6.00" width="12" height="([\d.]+)"', drawing) == 6
+
+
+def test_points_of_a_line_lie_where_they_should():
+    drawing = charts.line_plot([(4, 0.5), (8, 0.75), (16, 1.0)], "T", "accuracy", 0.75)
+    assert 'points="44.0,160.0 197.0,85.0 350.0,10.0"' in drawing
+    assert 'y1="85.0" y2="85.0"' in drawing
+
+
+def test_a_single_point_is_drawn():
+    assert "<circle" in charts.line_plot([(32, 0.9)], "T", "accuracy", None)
+
+
+def test_a_raster_has_a_mark_a_spike():
+    drawing = charts.raster([(0, 0), (3, 9)], 4, 10)
+    assert drawing.count('class="ink"') == 2
+    assert 'x="270.0" y="81.0"' in drawing
+
+
+def test_words_of_numbers():
+    assert percent(0.9094) == "90.9 %"
+    assert [count(n) for n in (0, 12, 3.25, 0.0929, 1234567)] == [
+        "0",
+        "12",
+        "3.25",
+        "0.0929",
+        "1,234,567",
+    ]
+    assert [joules(j) for j in (0.0, 3.2e-10, 1.094e-3)] == ["0 J", "320 pJ", "1.09 mJ"]
+    assert [factor(g) for g in (1.0, 2.345, 0.05, 1 / 311)] == [
+        "1 x less",
+        "2.35 x less",
+        "20 x more",
+        "311 x more",
+    ]
+    assert [seconds(s) for s in (0.44, 59.9, 413.0)] == ["0.4 s", "59.9 s", "6 min 53 s"]
+    assert percent(None, "no data") == "not measured (no data)"

@@ -1,0 +1,159 @@
+"""report.json and report.html: contract, escaping, nothing loaded, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from compiler import report as module
+from compiler.report import write_report_html, write_report_json
+
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Checks that tags are balanced; collects section ids and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sections: list[str] = []
+        self.text = ""
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "section":
+            self.sections.append(dict(attrs)["id"])
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "title"):
+            self.text += " " + data
+
+
+def written(report, folder) -> str:
+    path = folder / "report.html"
+    write_report_html(report, path)
+    return path.read_text(encoding="utf-8")
+
+
+def test_json_keeps_every_field(report, tmp_path):
+    path = tmp_path / "report.json"
+    write_report_json(report, path)
+    assert json.loads(path.read_text()) == json.loads(json.dumps(report))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_json_has_no_nan_and_no_numpy(tmp_path):
+    path = tmp_path / "report.json"
+    report = {"a": np.float32(0.5), "b": np.arange(3), "c": float("nan"), "d": np.inf, "e": path}
+    write_report_json(report, path)
+    read = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert read == {"a": 0.5, "b": [0, 1, 2], "c": None, "d": None, "e": str(path)}
+
+
+def test_an_old_report_survives_a_failure(report, tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+
+    def fail(self, target):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(module.Path, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_report_html(report, path)
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_page_is_well_formed_and_complete(complete, tmp_path):
+    page = Page(written(complete, tmp_path))
+    assert page.sections == [
+        "accuracy",
+        "timesteps",
+        "agreement",
+        "privacy",
+        "leakage",
+        "operations",
+        "raster",
+        "confusion",
+        "energy",
+        "cores-loihi1",
+        "cores-loihi2",
+        "timing",
+        "files",
+        "provenance",
+    ]
+
+
+def test_optional_sections_need_their_keys(report, tmp_path):
+    page = Page(written(report, tmp_path))
+    assert not {"timesteps", "leakage", "raster", "confusion"} & set(page.sections)
+
+
+def test_page_loads_nothing_and_runs_nothing(complete, tmp_path):
+    text = written(complete, tmp_path)
+    assert "<script" not in text
+    assert not re.search(r"""(src|href|action)\s*=|@import|url\(""", text)
+    assert "default-src 'none'" in text
+
+
+def test_everything_is_escaped(report, tmp_path):
+    evil = "<script>alert('x')</script>"
+    report["model"]["name"] = evil
+    report["command"] = evil
+    report["warnings"] = [evil]
+    report["layers"][1]["name"] = evil
+    for chip in report["resources"]:
+        chip["core_map"][0]["layer"] = evil
+        chip["layers"][0]["name"] = evil
+    report["files"][0]["path"] = evil
+    text = written(report, tmp_path)
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;") >= 6
+    Page(text)
+
+
+def test_numbers_of_the_report_are_on_the_page(report, tmp_path):
+    text = " ".join(Page(written(report, tmp_path)).text.split())
+    for words in ("91.4 %", "90.9 %", "16.2 %", "5,123,004", "whoever has the file", "6 min 53 s"):
+        assert words in text
+    for chip in report["resources"]:
+        assert f"{chip['cores']} of {chip['limits']['cores']['value']} cores" in text
+    for line in report["energy_sources"]:
+        assert line["condition"] in text
+    assert "2.24 GiB" in text
+    assert report["hashes"]["sha256 of model.net"] in text
+
+
+def test_missing_numbers_say_why(unlabelled, tmp_path):
+    text = " ".join(Page(written(unlabelled, tmp_path)).text.split())
+    assert "not measured (no labelled images were given; --eval DATA measures it)" in text
+    assert "held-out synthetic images" in text
+    assert "None" not in text
+
+
+def test_an_empty_report_still_makes_a_page(tmp_path):
+    assert Page(written({}, tmp_path)).sections == ["provenance"]
+
+
+def test_one_square_a_core_and_none_for_a_crowd(report, tmp_path):
+    text = written(report, tmp_path)
+    cores = sum(chip["cores"] for chip in report["resources"])
+    assert text.count("<title>core ") == cores
+    use = report["resources"][0]["core_map"][0]
+    report["resources"][0]["core_map"] = [use] * 2000
+    text = written(report, tmp_path)
+    assert text.count("<title>core ") == report["resources"][1]["cores"]

@@ -1,0 +1,123 @@
+"""The table in the terminal: complete, 100 columns, plain where it must be, never flattering."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from compiler.report import render_table
+
+
+def printed(report, **options) -> str:
+    out = io.StringIO()
+    render_table(report, Console(file=out, width=100, **options))
+    return out.getvalue()
+
+
+def flat(text: str) -> str:
+    """One line, so that wrapping does not hide a sentence."""
+    return " ".join(text.split())
+
+
+def test_every_section_is_there_and_fits_100_columns(report):
+    text = printed(report)
+    for title in (
+        "Accuracy",
+        "Every spike compared",
+        "Operations a sample",
+        "Dynamic energy an inference",
+        "Cores",
+        "What the weights give away",
+        "Health",
+        "Files",
+    ):
+        assert f"\n{title}\n" in text
+    assert max(len(line) for line in text.splitlines()) <= 100
+
+
+def test_a_narrow_terminal_is_respected(report):
+    out = io.StringIO()
+    render_table(report, Console(file=out, width=72))
+    assert max(len(line) for line in out.getvalue().splitlines()) <= 72
+
+
+def test_plain_without_a_terminal_and_with_no_color(report, monkeypatch):
+    assert "\x1b" not in printed(report)
+    monkeypatch.setenv("NO_COLOR", "1")
+    coloured = printed(report, force_terminal=True)
+    assert "\x1b[36m" not in coloured and "\x1b[1;36m" not in coloured
+    monkeypatch.delenv("NO_COLOR")
+    assert "36m" in printed(report, force_terminal=True, color_system="standard")
+
+
+def test_stages_agreement_and_cores_are_shown(report):
+    text = printed(report)
+    assert "91.4 %" in text and "90.7 %" in text and "87.5 %" in text
+    assert "5,123,004" in text
+    for chip in report["resources"]:
+        line = next(row for row in text.splitlines() if row.strip().startswith(chip["title"]))
+        assert str(chip["cores"]) in line.split()
+
+
+def test_energy_is_shown_with_and_without_the_input_layer_and_says_when_it_is_more(report):
+    text = flat(printed(report))
+    assert "loihi1-davies-2018, chip float32" in text
+    assert "x more" in text
+    assert "w/o input layer" in text
+    assert "PrivateSNN claims 55 to 60 times" in text
+    assert "0.085 to 0.093 spikes a neuron" in text
+
+
+def test_the_honest_figures_are_not_flattered(report):
+    text = flat(printed(report))
+    assert "plain ReLU 90.9 %" in text
+    assert "whoever has the file has the ANN's function" in text
+    report["encryption"]["reconverted"] = {"relu": 0.5, "clipped_relu": 0.3}
+    assert "part of the ANN's function can be read out" in flat(printed(report))
+    report["encryption"]["reconverted"] = {"relu": 0.11, "clipped_relu": 0.09}
+    assert "audit.leakage tries stronger ones" in flat(printed(report))
+
+
+def test_a_better_result_than_the_ann_reads_right(report):
+    report["stages"][3]["accuracy"] = 0.924
+    assert "1.0 points more than the ANN" in flat(printed(report))
+
+
+def test_a_disagreement_is_said_first_hand(report):
+    report["agreement"]["reference_vs_lava"]["mismatches"] = 3
+    text = flat(printed(report))
+    assert "disagree on 3 spikes" in text
+    assert "agree on every spike" not in text
+
+
+def test_which_file_may_leave(report):
+    rows = [row for row in printed(report).splitlines() if "the house" in row]
+    assert ["model.net" in row for row in rows if "may leave" in row] == [True]
+    assert len(rows) == 3
+
+
+def test_without_labels_nothing_is_made_up(unlabelled):
+    text = flat(printed(unlabelled))
+    assert "not measured" in text
+    assert "no labelled images were given" in text
+    assert "held-out synthetic images" in text
+    assert "agrees with the ANN on 96.7 %" in text
+    assert "not compared" in text
+    assert "None" not in text and "nan" not in text
+
+
+def test_saturations_by_layer_are_summed(report):
+    report["health"]["voltage_saturations"] = {"conv1": 2, "fc1": 5}
+    assert "clips of a voltage (must be 0): 7" in flat(printed(report))
+
+
+@pytest.mark.parametrize("key", ["stages", "layers", "energy", "resources", "encryption", "files"])
+def test_a_report_cut_short_still_prints(report, key):
+    del report[key]
+    assert printed(report)
+
+
+def test_an_empty_report_prints():
+    assert "did not reach the chip's integers" in printed({})
