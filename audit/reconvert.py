@@ -1,0 +1,42 @@
+"""The spiking network turned back into an ordinary network: the attacker's first move.
+
+From the integers of the file alone. A neuron that integrates and fires at threshold theta
+has, over many steps, a firing rate near max(0, drive) / theta, at most 1. So each layer
+becomes y = max(0, W x + b) / theta, clipped at 1 or not, with W, b and theta as stored.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from compiler.ir.ann import AnnGraph, AnnLayer, Conv2d, Dense, Flatten, Relu
+from compiler.ir.chip import ChipGraph, ChipLayer
+from compiler.ir.geometry import frozen
+
+Activation = Literal["relu", "clipped_relu"]
+
+
+def reconvert(graph: ChipGraph, activation: Activation) -> AnnGraph:
+    """An AnnGraph with the file's weights over its thresholds and plain or clipped ReLU."""
+    layers: list[AnnLayer] = []
+    flat = False
+    for layer in graph.layers:
+        if layer.kind == "dense" and not flat:
+            layers.append(Flatten(f"{layer.name}.flatten"))
+            flat = True
+        layers.append(_synapse(layer))
+        if not layer.readout:
+            maximum = 1.0 if activation == "clipped_relu" else None
+            layers.append(Relu(f"{layer.name}.relu", maximum))
+    return AnnGraph(f"{graph.name}-{activation}", graph.input_shape, tuple(layers))
+
+
+def _synapse(layer: ChipLayer) -> Conv2d | Dense:
+    theta = float(layer.neuron.v_th_mant)
+    weight = frozen(layer.weight / theta, np.float32)
+    bias = None if layer.bias is None else frozen(layer.bias / theta, np.float32)
+    if layer.kind == "conv":
+        return Conv2d(layer.name, weight, bias, layer.geometry)
+    return Dense(layer.name, weight, bias)

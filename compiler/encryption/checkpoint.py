@@ -1,0 +1,42 @@
+"""The training's state between two runs of the command. Read as tensors alone, never unpickled."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from compiler.encryption.train import Epoch, TrainingState
+from compiler.store import write_bytes
+
+
+class Checkpoints:
+    """One file with the state after the last epoch, valid for one key of settings alone."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path, self.key = path, key
+
+    def write(self, state: TrainingState) -> None:
+        """Write the state under a temporary name, then rename it."""
+        buffer = io.BytesIO()
+        content = {
+            "key": self.key,
+            "network": state.network,
+            "optimizer": state.optimizer,
+            "best": state.best,
+            "epochs": [asdict(epoch) for epoch in state.epochs],
+        }
+        torch.save(content, buffer)
+        write_bytes(self.path, buffer.getvalue())
+
+    def read(self) -> TrainingState | None:
+        """The state, or None if there is none for this key."""
+        if not self.path.is_file():
+            return None
+        content = torch.load(self.path, weights_only=True)
+        if content["key"] != self.key:
+            return None
+        epochs = [Epoch(**epoch) for epoch in content["epochs"]]
+        return TrainingState(content["network"], content["optimizer"], content["best"], epochs)

@@ -1,0 +1,146 @@
+"""`python -m compiler.export`: a trained network in, model.net and a report out."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from compiler.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, CompilerError
+
+if TYPE_CHECKING:
+    from compiler.steps import CompileRequest
+
+STAGES = (
+    "load",
+    "lower",
+    "synthesize",
+    "convert",
+    "encrypt",
+    "quantize",
+    "export",
+    "verify",
+    "evaluate",
+    "report",
+)
+
+
+class _Numbers(click.ParamType):
+    """Comma-separated numbers."""
+
+    name = "a,b,c"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, ...]:
+        try:
+            return tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is no list of numbers such as 0.5,0.5,0.5", param, ctx)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("model", required=False)
+@click.option("--preset", help="Compile a network kept with the package: digits, fashion-mnist.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write to [runs/NAME].")
+@click.option("--arch", help="Architecture whose weights a .safetensors file holds.")
+@click.option("--mean", type=_Numbers(), help="Normalisation: subtracted from pixels in [0, 1].")
+@click.option("--std", type=_Numbers(), help="Normalisation: pixels are divided by it.")
+@click.option("--layout", type=click.Choice(["nchw", "nhwc"]), help="Axis order of an ONNX input.")
+@click.option("--timesteps", type=int, help="Time-steps a sample, a power of two [32].")
+@click.option("--encoding", type=click.Choice(["rate", "poisson", "latency"]), help="Input code.")
+@click.option("--recipe", help="Recipe of the spike-based training [distill].")
+@click.option("--target", help="Refuse what this chip cannot hold: loihi1 or loihi2.")
+@click.option("--seed", type=int, help="Seed of everything random [0].")
+@click.option("--from", "first", type=click.Choice(STAGES), help="Run again from this stage on.")
+@click.option("--to", "last", type=click.Choice(STAGES), help="Stop after this stage.")
+@click.option("--eval", "evaluation", help="Labelled images to measure on, or `none`.")
+@click.option("--samples", type=click.IntRange(1), help="Measure on so many images, evenly drawn.")
+@click.option("--lava-samples", type=click.IntRange(0), default=8, show_default=True,
+              help="Samples compared spike by spike in Lava.")  # fmt: skip
+@click.option("--config", type=click.Path(path_type=Path), help="Settings as a TOML file.")
+@click.option("--quiet", is_flag=True, help="Print errors alone.")
+def export(**options: Any) -> None:
+    """Compile a trained network, without its data, into a private spiking network for Loihi.
+
+    MODEL is a .onnx file, a .safetensors file with --arch, or pkg.module:factory; it is fed
+    pixels in [0, 1], minus --mean, over --std. Without MODEL and --preset the embedded
+    default is compiled: preset digits. Only DIR/model.net is made to leave the house.
+    """
+    from compiler.pipeline import compile_network
+
+    first, last, quiet = options.pop("first"), options.pop("last"), options.pop("quiet")
+    _check_order(first, last)
+    request = _request(options)
+    screen = _screen(quiet)
+    folder = compile_network(request, screen, first, last)
+    screen.finish(folder.path, complete=last in (None, "report"))
+
+
+def _check_order(first: str | None, last: str | None) -> None:
+    if first and last and STAGES.index(first) > STAGES.index(last):
+        raise click.UsageError(f"--from {first} comes after --to {last}")
+
+
+def _request(options: dict[str, Any]) -> CompileRequest:
+    """The command line, the TOML file and the preset as one request."""
+    from compiler.configure import configure
+    from compiler.presets import DEFAULT_PRESET, find_preset
+    from compiler.steps import CompileRequest, Model
+
+    spec, preset_name = options["model"], options["preset"]
+    if spec and preset_name:
+        raise click.UsageError("give a MODEL or --preset, not both")
+    if not spec:
+        preset_name = preset_name or DEFAULT_PRESET
+    preset = find_preset(preset_name) if preset_name else None
+    evaluation = options["evaluation"] or (preset.data if preset else None)
+    name = preset.name if preset else Path(str(spec).rpartition(":")[2]).stem
+    return CompileRequest(
+        model=Model(
+            spec, preset_name, options["arch"], options["mean"], options["std"], options["layout"]
+        ),
+        out=options["out"] or Path("runs") / name,
+        config=configure(options, preset),
+        evaluation=None if evaluation == "none" else evaluation,
+        evaluation_optional=not options["evaluation"],
+        samples=options["samples"],
+        lava_samples=options["lava_samples"],
+        target=options["target"],
+        command=shlex.join(["python", "-m", "compiler.export", *sys.argv[1:]]),
+    )
+
+
+def _screen(quiet: bool) -> Any:
+    from compiler.screen import QuietScreen, Screen
+
+    return QuietScreen() if quiet else Screen(STAGES)
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0, 1, 2 or 130."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        export.main(arguments, prog_name="python -m compiler.export", standalone_mode=False)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as problem:
+        problem.show()
+        return EXIT_USAGE
+    except CompilerError as problem:
+        click.echo(f"error: {problem}", err=True)
+        return problem.exit_status
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; the same command goes on from the last finished stage", err=True)
+        return EXIT_INTERRUPTED
+    return EXIT_OK
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(run())

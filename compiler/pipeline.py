@@ -1,0 +1,185 @@
+"""The compile as a list of stages: which run, in what order, and what is already there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from compiler import __version__, steps
+from compiler.errors import EnvironmentProblem, one_problem
+from compiler.run_folder import RunFolder, file_hash, key_of, open_run_folder
+from compiler.steps import CompileRequest, Run
+
+LOCK_SECONDS = 1
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step with its name, what it says on the screen, its settings and its files.
+
+    `settings` are the values that, with the stages before it, decide the result; `files`
+    are names inside DIR; `always` marks a stage that is cheap and looks at the outside
+    world, and so runs every time.
+    """
+
+    name: str
+    title: str
+    step: steps.Step
+    settings: Callable[[Run], Any]
+    files: tuple[str, ...] = ()
+    always: bool = False
+
+
+def _private(name: str) -> str:
+    return f"private/{name}"
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "load",
+        "Reading the trained network",
+        steps.load_model_step,
+        lambda run: asdict(run.request.model),
+        (_private(steps.ANN),),
+        always=True,
+    ),
+    Stage(
+        "lower",
+        "Rewriting it as convolution, dense and ReLU",
+        steps.lower_step,
+        lambda run: run.request.target,
+        (_private(steps.LOWERED),),
+    ),
+    Stage(
+        "synthesize",
+        "Making images from the network alone",
+        steps.synthesize_step,
+        lambda run: [asdict(run.config.synthesize), run.config.seed],
+        (_private(steps.SYNTHETIC),),
+    ),
+    Stage(
+        "convert",
+        "Balancing thresholds for spiking neurons",
+        steps.convert_step,
+        lambda run: [asdict(run.config.convert), asdict(run.encoding)],
+        (_private(steps.CONVERTED),),
+    ),
+    Stage(
+        "encrypt",
+        "Training in the spiking domain",
+        steps.encrypt_step,
+        lambda run: [asdict(run.config.encrypt), run.config.seed],
+        (_private(steps.ENCRYPTED),),
+    ),
+    Stage(
+        "quantize",
+        "Rounding to the chip's integers",
+        steps.quantize_step,
+        lambda run: None,
+        (_private(steps.CHIP),),
+    ),
+    Stage(
+        "export",
+        "Writing model.net and reading it back",
+        steps.export_step,
+        lambda run: run.config.seed,
+        ("model.net",),
+    ),
+    Stage(
+        "verify",
+        "Comparing SLAYER, integer simulator and Lava",
+        steps.verify_step,
+        lambda run: run.request.lava_samples,
+    ),
+    Stage(
+        "evaluate",
+        "Measuring every stage",
+        steps.evaluate_step,
+        lambda run: [run.request.evaluation, run.request.samples],
+    ),
+    Stage(
+        "report",
+        "Writing the report",
+        steps.report_step,
+        lambda run: None,
+        ("report.json", "report.html"),
+        always=True,
+    ),
+)
+STAGE_NAMES = tuple(stage.name for stage in STAGES)
+
+
+class Watcher(steps.Tell, Protocol):
+    """Hears which stage begins, ends or is already done."""
+
+    def begin(self, stage: Stage) -> None:
+        """The stage starts."""
+
+    def end(self, stage: Stage, seconds: float) -> None:
+        """The stage has finished."""
+
+    def skip(self, stage: Stage) -> None:
+        """The stage's result is already there."""
+
+
+def compile_network(
+    request: CompileRequest,
+    watcher: Watcher,
+    first: str | None = None,
+    last: str | None = None,
+) -> RunFolder:
+    """Run the stages that are not done yet, from the first to `last`.
+
+    A stage is done if it was run before in the same folder with the same settings and
+    the same stages before it, and its files are untouched. `first` forces that stage and all after it.
+    Raises a CompilerError; what was finished stays finished.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = open_run_folder(request.out)
+    try:
+        with FileLock(folder.private / "lock", timeout=LOCK_SECONDS):
+            _run_stages(Run(request, folder), watcher, first, last)
+    except Timeout:
+        raise one_problem(
+            EnvironmentProblem,
+            "the output folder is in use",
+            "--out",
+            f"another compile at work in {request.out}",
+            "one compile at a time in a folder",
+            "wait for it to end, or choose another folder",
+        ) from None
+    return folder
+
+
+def _run_stages(run: Run, watcher: Watcher, first: str | None, last: str | None) -> None:
+    stop = STAGE_NAMES.index(last) if last else len(STAGES) - 1
+    if first:
+        run.folder.forget(STAGE_NAMES[STAGE_NAMES.index(first) :])
+    key = __version__
+    for stage in STAGES[: stop + 1]:
+        key = key_of(key, stage.name, stage.settings(run))
+        if run.folder.finished(stage.name, key) and not stage.always:
+            watcher.skip(stage)
+        else:
+            _run_stage(run, stage, key, watcher)
+        if stage.name == "load":
+            key = key_of(__version__, file_hash(run.folder.stage_file(steps.ANN)))
+
+
+def _run_stage(run: Run, stage: Stage, key: str, watcher: Watcher) -> None:
+    watcher.begin(stage)
+    started = time.perf_counter()
+    results = stage.step(run, watcher)
+    seconds = time.perf_counter() - started
+    results["peak_memory_bytes"] = steps.peak_memory_bytes()
+    files = [run.folder.path / name for name in stage.files]
+    run.folder.record(stage.name, key, seconds, _present(files), results)
+    watcher.end(stage, seconds)
+
+
+def _present(files: list[Path]) -> list[Path]:
+    return [path for path in files if path.is_file()]

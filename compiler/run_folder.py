@@ -1,0 +1,127 @@
+"""DIR: where the files of a compile lie, and what its manifest says is finished."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from compiler.errors import EnvironmentProblem, one_problem
+from compiler.store import write_json
+
+MANIFEST_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """A finished stage: the key of its inputs, its seconds, the hashes of its files, its results."""
+
+    key: str
+    seconds: float
+    files: dict[str, str]
+    results: dict[str, Any]
+
+
+@dataclass
+class RunFolder:
+    """Paths inside DIR; `private` holds what must not leave the house."""
+
+    path: Path
+    records: dict[str, StageRecord] = field(default_factory=dict)
+
+    @property
+    def private(self) -> Path:
+        """Folder of the ANN, the synthetic images and the stages' files."""
+        return self.path / "private"
+
+    @property
+    def model(self) -> Path:
+        """The one file that is made to leave the house."""
+        return self.path / "model.net"
+
+    @property
+    def manifest(self) -> Path:
+        """Finished stages and the hashes of their files."""
+        return self.path / "manifest.json"
+
+    def stage_file(self, name: str) -> Path:
+        """A stage's own file in `private`."""
+        return self.private / name
+
+    def finished(self, stage: str, key: str) -> bool:
+        """Whether the stage was run with this key and its files are untouched."""
+        record = self.records.get(stage)
+        if record is None or record.key != key:
+            return False
+        return all(_matches(self.path / name, digest) for name, digest in record.files.items())
+
+    def record(
+        self, stage: str, key: str, seconds: float, files: list[Path], results: dict[str, Any]
+    ) -> None:
+        """Note a stage as finished and write the manifest."""
+        digests = {str(path.relative_to(self.path)): file_hash(path) for path in files}
+        self.records[stage] = StageRecord(key, seconds, digests, results)
+        self.write_manifest()
+
+    def forget(self, stages: tuple[str, ...]) -> None:
+        """Drop the records of stages that have to run again."""
+        for stage in stages:
+            self.records.pop(stage, None)
+        self.write_manifest()
+
+    def write_manifest(self) -> None:
+        """Write manifest.json."""
+        stages = {name: asdict(record) for name, record in self.records.items()}
+        write_json(self.manifest, {"schema_version": MANIFEST_SCHEMA, "stages": stages})
+
+
+def open_run_folder(path: Path) -> RunFolder:
+    """Make DIR if needed and read its manifest.
+
+    Raises EnvironmentProblem if the folder cannot be written.
+    """
+    folder = RunFolder(path)
+    try:
+        folder.private.mkdir(parents=True, exist_ok=True)
+        probe = folder.private / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as problem:
+        raise one_problem(
+            EnvironmentProblem,
+            "the output folder cannot be used",
+            "--out",
+            f"{path} ({problem.strerror})",
+            "a folder that can be made and written",
+            "choose another folder, or change its permissions",
+        ) from None
+    for left in folder.private.glob(".*.tmp"):
+        left.unlink(missing_ok=True)
+    folder.records = _read_records(folder.manifest)
+    return folder
+
+
+def _read_records(path: Path) -> dict[str, StageRecord]:
+    try:
+        content = json.loads(path.read_text())
+        if content["schema_version"] != MANIFEST_SCHEMA:
+            return {}
+        return {name: StageRecord(**record) for name, record in content["stages"].items()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _matches(path: Path, digest: str) -> bool:
+    return path.is_file() and file_hash(path) == digest
+
+
+def key_of(*parts: Any) -> str:
+    """SHA-256 of plain values, in hexadecimal."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,383 @@
+"""What each stage does: read the files of the stages before it, call one part, write its own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from compiler.config import CompileConfig
+from compiler.errors import AgreementError, DataError, Problem
+from compiler.ir.ann import AnnGraph, InputAffine
+from compiler.ir.chip import ChipGraph
+from compiler.ir.snn import Encoding, SnnGraph
+from compiler.ir.synthetic import SyntheticSet
+from compiler.run_folder import RunFolder, key_of
+from compiler.store import load, save
+
+ANN, LOWERED, SYNTHETIC = "ann.safetensors", "lowered.safetensors", "synthetic.safetensors"
+CONVERTED, ENCRYPTED, CHIP = "converted.safetensors", "encrypted.safetensors", "chip.safetensors"
+CHECKPOINT = "encrypt.checkpoint"
+SLAYER_SAMPLES = 16
+"""Held-out synthetic images that stock SLAYER is compared on; it is slow and memory-hungry."""
+
+LAVA_SECONDS = 120.0
+LAVA_SECONDS_PER_SAMPLE = 60.0
+"""Time limit of Lava's child process: for its start, and for every sample."""
+
+
+class Tell(Protocol):
+    """How a stage speaks to whoever watches."""
+
+    def progress(self, done: int, total: int) -> None:
+        """So much of the stage is done."""
+
+    def note(self, text: str) -> None:
+        """A line worth keeping on the screen."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """Where the ANN comes from, as given on the command line."""
+
+    spec: str | None = None
+    preset: str | None = None
+    arch: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    layout: str | None = None
+
+
+@dataclass(frozen=True)
+class CompileRequest:
+    """One compile.
+
+    `evaluation` is a data set's specification, None for none; `evaluation_optional`: it
+    was not asked for, so that the compile goes on without it where its files are missing.
+    """
+
+    model: Model
+    out: Path
+    config: CompileConfig = field(default_factory=CompileConfig)
+    evaluation: str | None = None
+    evaluation_optional: bool = False
+    samples: int | None = None
+    lava_samples: int = 8
+    target: str | None = None
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A request with its folder."""
+
+    request: CompileRequest
+    folder: RunFolder
+
+    @property
+    def config(self) -> CompileConfig:
+        """Settings of the compile."""
+        return self.request.config
+
+    @property
+    def encoding(self) -> Encoding:
+        """The input code."""
+        code = self.config.encoding
+        return Encoding(code.code, self.config.seed, code.x_min)  # type: ignore[arg-type]
+
+    def ann(self) -> AnnGraph:
+        """The network as given."""
+        return load(AnnGraph, self.folder.stage_file(ANN))
+
+    def lowered(self) -> AnnGraph:
+        """The network as convolution, dense and ReLU alone."""
+        return load(AnnGraph, self.folder.stage_file(LOWERED))
+
+    def synthetic(self) -> SyntheticSet:
+        """The synthetic images."""
+        return load(SyntheticSet, self.folder.stage_file(SYNTHETIC))
+
+    def converted(self) -> SnnGraph:
+        """The spiking network before training."""
+        return load(SnnGraph, self.folder.stage_file(CONVERTED))
+
+    def encrypted(self) -> SnnGraph:
+        """The spiking network after training."""
+        return load(SnnGraph, self.folder.stage_file(ENCRYPTED))
+
+    def chip(self) -> ChipGraph:
+        """The integers before they are written as NetX."""
+        return load(ChipGraph, self.folder.stage_file(CHIP))
+
+
+Results = dict[str, Any]
+
+
+def load_model_step(run: Run, tell: Tell) -> Results:
+    """Read the ANN."""
+    graph = _read_model(run.request.model)
+    save(graph, run.folder.stage_file(ANN))
+    return {
+        "name": graph.name,
+        "input_shape": list(graph.input_shape),
+        "classes": graph.classes,
+        "parameters": graph.parameters,
+    }
+
+
+def _read_model(model: Model) -> AnnGraph:
+    if model.preset:
+        from compiler.presets import load_preset
+
+        return load_preset(model.preset)
+    from compiler.frontend import load_model
+
+    return load_model(
+        model.spec or "",
+        arch=model.arch,
+        mean=model.mean,
+        std=model.std,
+        layout=model.layout,  # type: ignore[arg-type]
+    )
+
+
+def lower_step(run: Run, tell: Tell) -> Results:
+    """Rewrite the ANN, check every pass, and refuse what a named chip cannot hold."""
+    from compiler.passes import lower
+    from compiler.resources import estimate, require
+
+    lowered = lower(run.ann())
+    if run.request.target:
+        require(estimate(lowered.graph, run.request.target, run.config.convert.timesteps))
+    save(lowered.graph, run.folder.stage_file(LOWERED))
+    for note in lowered.notes:
+        tell.note(note)
+    return {"checks": [asdict(check) for check in lowered.checks], "notes": list(lowered.notes)}
+
+
+def synthesize_step(run: Run, tell: Tell) -> Results:
+    """Make images from the ANN alone."""
+    from compiler.synthesis import synthesize
+
+    synthetic = synthesize(run.lowered(), run.config.synthesize, run.config.seed, tell.progress)
+    save(synthetic, run.folder.stage_file(SYNTHETIC))
+    hit = synthetic.logits_nk.argmax(1) == synthetic.soft_targets_nk.argmax(1)
+    return {"images": len(hit), "held_out": synthetic.held_out, "targets_met": float(np.mean(hit))}
+
+
+def convert_step(run: Run, tell: Tell) -> Results:
+    """Balance thresholds."""
+    from compiler.conversion import convert
+
+    conversion = convert(
+        run.lowered(), run.synthetic(), run.config.convert, run.encoding, tell.progress
+    )
+    save(conversion.graph, run.folder.stage_file(CONVERTED))
+    return {
+        "percentile": conversion.percentile,
+        "candidates": [asdict(candidate) for candidate in conversion.candidates],
+    }
+
+
+def encrypt_step(run: Run, tell: Tell) -> Results:
+    """Train with SLAYER blocks, going on from a checkpoint of the same settings."""
+    from compiler.encryption.checkpoint import Checkpoints
+    from compiler.encryption.train import encrypt
+
+    path = run.folder.stage_file(CHECKPOINT)
+    converted = run.folder.records["convert"].key
+    checkpoints = Checkpoints(path, key_of(converted, asdict(run.config.encrypt), run.config.seed))
+    encryption = encrypt(
+        run.lowered(),
+        run.converted(),
+        run.synthetic(),
+        run.config.encrypt,
+        run.config.seed,
+        tell.progress,
+        checkpoints.write,
+        checkpoints.read(),
+    )
+    save(encryption.graph, run.folder.stage_file(ENCRYPTED))
+    path.unlink(missing_ok=True)
+    return {
+        "recipe": run.config.encrypt.recipe,
+        "best_epoch": encryption.best_epoch,
+        "epochs": [asdict(epoch) for epoch in encryption.epochs],
+    }
+
+
+def quantize_step(run: Run, tell: Tell) -> Results:
+    """Round to the chip's integers."""
+    from compiler.quantization import quantize, step_bounds
+    from compiler.quantization.quantize import clipped_share
+
+    encrypted = run.encrypted()
+    chip = quantize(encrypted)
+    save(chip, run.folder.stage_file(CHIP))
+    clipped = {layer.name: clipped_share(layer) for layer in encrypted.layers}
+    bounds = [
+        {
+            "layer": bound.layer,
+            "worst_sum": bound.worst,
+            "accumulator_limit": bound.accumulator_limit,
+            "fits_accumulator": bound.fits_accumulator,
+            "state_share": bound.state_share,
+        }
+        for bound in step_bounds(chip)
+    ]
+    shares = {name: {"weights": w, "biases": b} for name, (w, b) in clipped.items()}
+    return {"bounds": bounds, "clipped_share": shares}
+
+
+def export_step(run: Run, tell: Tell) -> Results:
+    """Write model.net, read it back and compare."""
+    from compiler.versions import tool_versions
+    from netx_export import deployment_of, differences, prepared, read_netx, write_netx
+
+    chip = run.chip()
+    mean, std = _normalisation(run.ann())
+    deployment = deployment_of(
+        chip, seed=run.config.seed, mean=mean, std=std, versions=tool_versions()
+    )
+    write_netx(chip, run.folder.model, deployment)
+    back = read_netx(run.folder.model)
+    found = differences(prepared(chip), back.graph)
+    if found:
+        _reject(run)
+        problems = [
+            Problem(run.folder.model.name, text, "the same", "report a bug") for text in found
+        ]
+        raise AgreementError("what was read back is not what was written", problems)
+    return {"layer_hash": back.deployment.layer_hash if back.deployment else ""}
+
+
+def _normalisation(graph: AnnGraph) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    first = graph.layers[0]
+    if isinstance(first, InputAffine):
+        return tuple(first.mean.tolist()), tuple(first.std.tolist())
+    return (), ()
+
+
+def verify_step(run: Run, tell: Tell) -> Results:
+    """Prove the file: SLAYER, the integer simulator and Lava, on held-out synthetic images."""
+    from compiler.verification import agreement_row, verify_lava, verify_slayer
+
+    synthetic = run.synthetic()
+    images = synthetic.pixels(synthetic.validation)
+    count = run.request.lava_samples
+    tell.progress(0, 2)
+    try:
+        slayer = verify_slayer(run.encrypted(), run.folder.model, images[:SLAYER_SAMPLES])
+        tell.progress(1, 2)
+        lava = None
+        if count:
+            lava, _ = verify_lava(run.folder.model, images[:count], lava_time_limit(count))
+    except AgreementError:
+        _reject(run)
+        raise
+    tell.progress(2, 2)
+    return {
+        "slayer_vs_reference": agreement_row(slayer),
+        "reference_vs_lava": agreement_row(lava),
+    }
+
+
+def lava_time_limit(samples: int) -> float:
+    """Seconds that Lava may take for so many samples."""
+    return LAVA_SECONDS + LAVA_SECONDS_PER_SAMPLE * samples
+
+
+def _reject(run: Run) -> None:
+    """A file that failed its proof must not lie there under the name of one that passed."""
+    run.folder.model.replace(run.folder.model.with_suffix(".net.rejected"))
+
+
+def evaluate_step(run: Run, tell: Tell) -> Results:
+    """Accuracy of every stage over the same images; the first time that real data is read."""
+    from compiler.evaluation import (
+        evaluate_stages,
+        health,
+        reconverted_accuracy,
+        weight_change,
+    )
+    from compiler.operations import operations
+    from netx_export import read_netx
+
+    chip = read_netx(run.folder.model).graph
+    judge, notes = _judge(run)
+    for note in notes:
+        tell.note(note)
+    converted = run.converted()
+    rows, result = evaluate_stages(judge, converted, run.encrypted(), chip, tell.progress)
+    lava = _lava_row(run, judge)
+    return {
+        "notes": notes,
+        "stages": [*rows, *([lava] if lava else [])],
+        "reconverted": reconverted_accuracy(chip, judge),
+        "weight_change": weight_change(converted, chip),
+        "health": health(result),
+        **operations(run.lowered(), chip, result),
+    }
+
+
+def _judge(run: Run) -> tuple[Any, list[str]]:
+    """Real images where there are some, else the held-out synthetic ones; and why."""
+    from compiler.evaluation import Judge, teacher_logits
+    from sim.datasets import load_dataset
+
+    request, graph = run.request, run.ann()
+    reason = "no evaluation data was given (--eval DATA measures accuracy)"
+    if request.evaluation:
+        try:
+            data = load_dataset(
+                request.evaluation, graph.input_shape, request.samples, run.config.seed
+            )
+            return Judge(data.images_nchw, data.labels, teacher_logits(graph, data.images_nchw)), []
+        except DataError as problem:
+            if not request.evaluation_optional:
+                raise
+            reason = str(problem)
+    synthetic = run.synthetic()
+    part = synthetic.validation
+    note = (
+        "accuracy was not measured; the agreement with the ANN is on held-out synthetic "
+        f"images: {reason}"
+    )
+    return Judge(synthetic.pixels(part), None, synthetic.logits_nk[part]), [note]
+
+
+def _lava_row(run: Run, judge: Any) -> Results | None:
+    from compiler.verification import verify_lava
+
+    count = min(run.request.lava_samples, len(judge.images_nchw))
+    if not count:
+        return None
+    _, result = verify_lava(run.folder.model, judge.images_nchw[:count], lava_time_limit(count))
+    row: Results = judge.row("lava", result.predictions_n, result.timesteps)
+    return row
+
+
+def report_step(run: Run, tell: Tell) -> Results:
+    """Gather everything into report.json and report.html."""
+    from compiler.gather import gather_report
+    from compiler.report import write_report_html, write_report_json
+
+    report = gather_report(run)
+    write_report_json(report, run.folder.path / "report.json")
+    write_report_html(report, run.folder.path / "report.html")
+    return {}
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident memory of this process so far."""
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+Step = Callable[[Run, Tell], Results]

@@ -1,0 +1,111 @@
+"""Graphs and synthetic sets as .safetensors files: arrays beside a JSON description, no pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from compiler import ir
+from compiler.ir.geometry import frozen
+from compiler.ir.synthetic import SyntheticSet
+
+T = TypeVar("T")
+
+_TYPES: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (
+        ir.AnnGraph,
+        ir.AvgPool2d,
+        ir.BatchNorm,
+        ir.ChipGraph,
+        ir.ChipInput,
+        ir.ChipLayer,
+        ir.Conv2d,
+        ir.ConvGeometry,
+        ir.CubaFields,
+        ir.Dense,
+        ir.Encoding,
+        ir.Flatten,
+        ir.InputAffine,
+        ir.Relu,
+        ir.SnnGraph,
+        ir.SnnLayer,
+        SyntheticSet,
+    )
+}
+_DESCRIPTION = "description"
+
+
+def save(value: Any, path: Path) -> None:
+    """Write a graph or a synthetic set; under a temporary name first, then renamed."""
+    from safetensors.numpy import save as to_bytes
+
+    arrays: dict[str, Any] = {}
+    description = _describe(value, arrays)
+    content = to_bytes(arrays, metadata={_DESCRIPTION: json.dumps(description, sort_keys=True)})
+    write_bytes(path, content)
+
+
+def load(kind: type[T], path: Path) -> T:
+    """Read what `save` wrote; raises TypeError if it is of another kind."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        description = json.loads(file.metadata()[_DESCRIPTION])
+        value = _build(description, file)
+    if not isinstance(value, kind):
+        raise TypeError(f"{path} holds a {type(value).__name__}, not a {kind.__name__}")
+    return value
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name beside it, then rename it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON with sorted keys, under a temporary name first."""
+    write_bytes(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+
+
+def _describe(value: Any, arrays: dict[str, Any]) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        kind = type(value).__name__
+        if kind not in _TYPES:
+            raise TypeError(f"{kind} cannot be stored")
+        content = {
+            entry.name: _describe(getattr(value, entry.name), arrays) for entry in fields(value)
+        }
+        return {"kind": kind, "fields": content}
+    if isinstance(value, np.ndarray):
+        key = f"array{len(arrays):05d}"
+        arrays[key] = np.ascontiguousarray(value)
+        return {"kind": "array", "key": key}
+    if isinstance(value, tuple):
+        return {"kind": "tuple", "items": [_describe(item, arrays) for item in value]}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"{type(value).__name__} cannot be stored")
+
+
+def _build(description: Any, file: Any) -> Any:
+    if not isinstance(description, dict):
+        return description
+    kind = description["kind"]
+    if kind == "array":
+        array = file.get_tensor(description["key"])
+        return frozen(array, array.dtype)
+    if kind == "tuple":
+        return tuple(_build(item, file) for item in description["items"])
+    content = {name: _build(item, file) for name, item in description["fields"].items()}
+    return _TYPES[kind](**content)

@@ -1,0 +1,85 @@
+"""The proof: SLAYER, the integer simulator and Lava agree on every spike of the written file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compiler.chip.encoding import encode
+from compiler.ir.geometry import Array
+from compiler.ir.snn import SnnGraph
+from netx_export import read_netx
+from sim.compare import Agreement, compare_states, require_agreement
+from sim.lava import simulate_lava
+from sim.reference import trace
+from sim.results import SimulationResult
+from sim.traces import INPUT, LayerTrace, NetworkTrace
+
+
+def verify_slayer(network: SnnGraph, file: Path, images_nchw: Array) -> Agreement:
+    """Compare stock SLAYER, built from the trained network, with the integer simulator on the file.
+
+    Every spike of every layer and the read-out's voltage. Raises AgreementError naming the
+    first difference.
+    """
+    graph = read_netx(file).graph
+    agreement = compare_states(_slayer_trace(network, images_nchw), trace(graph, images_nchw))
+    require_agreement(agreement, "SLAYER", "the integer simulator")
+    return agreement
+
+
+def verify_lava(
+    file: Path, images_nchw: Array, time_limit: float
+) -> tuple[Agreement, SimulationResult]:
+    """Compare the integer simulator with Lava's fixed-point CPU backend on the file.
+
+    Raises AgreementError naming the first difference, EnvironmentProblem if Lava does not
+    end within `time_limit` seconds.
+    """
+    graph = read_netx(file).graph
+    run = simulate_lava(file, images_nchw, time_limit=time_limit)
+    agreement = compare_states(trace(graph, images_nchw), run.trace)
+    require_agreement(agreement, "the integer simulator", "Lava")
+    return agreement, run.result
+
+
+def agreement_row(agreement: Agreement | None) -> dict[str, Any] | None:
+    """The report's form of an agreement; None where nothing was compared."""
+    if agreement is None:
+        return None
+    return {
+        "samples": agreement.samples,
+        "spikes": agreement.spikes,
+        "mismatches": agreement.mismatches,
+    }
+
+
+def _slayer_trace(network: SnnGraph, images_nchw: Array) -> NetworkTrace:
+    """Run lava-dl's own forward code, sample by sample in one batch, and keep every spike."""
+    import torch
+
+    from compiler.encryption.network import WEIGHT_SCALE, SlayerNetwork, Surrogate
+
+    spikes = encode(images_nchw, network.timesteps, network.encoding)
+    module = SlayerNetwork(network, Surrogate())
+    with torch.no_grad():
+        given = torch.from_numpy(np.ascontiguousarray(np.moveaxis(spikes, 0, -1))).float()
+        voltage, hidden = module.stock_forward(given)
+    shapes = [layer.shape for layer in network.layers]
+    layers = [
+        LayerTrace(layer.name, _tnchw(run.numpy(), shape))
+        for layer, run, shape in zip(network.layers, hidden, shapes, strict=False)
+    ]
+    last = network.layers[-1]
+    silent = np.zeros((network.timesteps, len(images_nchw), *last.shape), np.uint8)
+    layers.append(LayerTrace(last.name, silent))
+    state = np.rint(voltage.double().numpy() * WEIGHT_SCALE * 64).astype(np.int64)
+    return NetworkTrace("slayer", LayerTrace(INPUT, spikes), tuple(layers), state)
+
+
+def _tnchw(spikes_nct: Array, shape: tuple[int, int, int]) -> Array:
+    steps = spikes_nct.shape[-1]
+    full = np.moveaxis(spikes_nct, -1, 0).reshape(steps, -1, *shape)
+    return np.ascontiguousarray(full).astype(np.uint8)
