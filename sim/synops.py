@@ -12,7 +12,7 @@ Counts are int64 sums over all samples; figures a sample are means.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -123,13 +123,16 @@ def count_operations(
 ) -> list[LayerOperations]:
     """Operations of the input and of every layer, in order.
 
-    `macs` replaces a layer's own number of multiplications by that of the ANN it stands
-    for, by name: where pooling was folded into a kernel, the ANN needs fewer. The input
-    comes first as a row of kind `input`. Raises ModelError if `result` is not of `graph`.
+    `macs`, from `ann_macs` of the ANN as it was given, replaces a layer's own number of
+    multiplications: where pooling was folded into a kernel, the ANN needs fewer. A layer
+    that it does not name gets 0; one that was merged counts with the layer before it.
+    The input comes first as a row of kind `input`. Raises ModelError if `result` is not
+    of `graph`.
     """
     _check_same_network(result, graph)
     steps = result.timesteps + latency_steps(graph)
     rows = [_input_operations(result, graph, steps)]
+    of_ann = None if macs is None else _macs_by_layer(macs, [layer.name for layer in graph.layers])
     spikes_chw, spikes = result.input_chw, int(np.asarray(result.input_n).sum())
     for layer, counts in zip(graph.layers, result.layers, strict=True):
         fan = fan_out(layer, "chip")
@@ -143,7 +146,7 @@ def count_operations(
                 inputs=_size(layer.input_shape),
                 synapses=synapses,
                 weights=int(layer.weight.size),
-                macs=synapses if macs is None else macs.get(layer.name, synapses),
+                macs=synapses if of_ann is None else of_ann[layer.name],
                 input_spikes=spikes,
                 spikes=int(np.asarray(counts.spikes_n).sum()),
                 synops=int(synaptic_operations(fan, arriving)),
@@ -165,6 +168,16 @@ def build_operations(
     input_spikes, spikes, synops (`chip` convention), synops_effective, neuron_updates.
     """
     return [row.row(result.timesteps) for row in count_operations(result, graph, macs)]
+
+
+def _macs_by_layer(macs: Mapping[str, int], names: Sequence[str]) -> dict[str, int]:
+    """All of an ANN's multiplications, spread over the layers that are left of it."""
+    spread = dict.fromkeys(names, 0)
+    current = names[0]
+    for name, number in macs.items():
+        current = name if name in spread else current
+        spread[current] += number
+    return spread
 
 
 def _input_operations(result: SimulationResult, graph: ChipGraph, steps: int) -> LayerOperations:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Union
 
-from compiler.chip.execute import worst_sum
 from compiler.errors import ModelError, Problem
 from compiler.ir.ann import AnnGraph, AvgPool2d, BatchNorm, Conv2d, Dense
 from compiler.ir.chip import ChipGraph, ChipLayer
@@ -71,6 +70,8 @@ def describe(graph: AnyGraph, timesteps: int | None = None) -> NetworkShape:
 
 
 def _of_layer(layer: ChipLayer | SnnLayer) -> LayerShape:
+    from compiler.chip.execute import worst_sum
+
     delay = layer.delay if isinstance(layer, ChipLayer) else None
     conv = layer.kind == "conv"
     return LayerShape(
