@@ -142,6 +142,22 @@ class ChainBuilder:
                 )
             )
 
+    def shift_places(self, shift: Array) -> bool:
+        """Add (C, H, W) to the bias of a convolution just appended; False where there is none."""
+        before = self.layers[-1] if self.layers else None
+        if not isinstance(before, Conv2d) or self._border is not None:
+            return False
+        bias = np.zeros(1) if before.bias is None else before.bias.astype(np.float64)
+        if bias.ndim == 1:
+            bias = bias[:, None, None]
+        self.layers[-1] = replace(before, bias=frozen(bias + shift, np.float32))
+        return True
+
+    @property
+    def behind_relu(self) -> bool:
+        """Whether the last layer is a ReLU."""
+        return bool(self.layers) and isinstance(self.layers[-1], Relu)
+
     def flatten(self, name: str) -> None:
         """Append a flatten layer unless the image is a vector already."""
         if self.shape is None or self.shape[1:] != (1, 1):

@@ -7,18 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from compiler.errors import ModelError, UsageError, one_problem
+from compiler.errors import ModelError, one_problem
 from compiler.frontend.checkpoint import architecture, load_checkpoint, read_checkpoint
+from compiler.frontend.normalisation import normalisation
 from compiler.ir.ann import AnnGraph
-from compiler.ir.geometry import Array, Shape
+from compiler.ir.geometry import Shape
 
 if TYPE_CHECKING:
     from torch import nn
 
 Layout = Literal["nchw", "nhwc"]
-Normalisation = tuple[Array, Array]
 PICKLED = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".h5", ".keras", ".pb")
 
 
@@ -55,38 +53,6 @@ def load_model(
     normalise = normalisation(mean, std, shape[0])
     own_name = name or Path(text).stem if suffix else name or text.rpartition(":")[2]
     return read_module(module, shape, own_name, normalise, class_names)
-
-
-def normalisation(
-    mean: Sequence[float] | None, std: Sequence[float] | None, channels: int
-) -> Normalisation | None:
-    """Return (x - mean) / std as scale and shift per channel, None where nothing was given.
-
-    Raises UsageError for a wrong number of values or a std that is not positive.
-    """
-    if mean is None and std is None:
-        return None
-    means = _per_channel("--mean", mean if mean is not None else [0.0], channels)
-    stds = _per_channel("--std", std if std is not None else [1.0], channels)
-    if not np.all(stds > 0):
-        raise one_problem(
-            UsageError, "wrong option", "--std", str(list(stds)), "positive numbers", "check --std"
-        )
-    return 1 / stds, -means / stds
-
-
-def _per_channel(option: str, values: Sequence[float], channels: int) -> Array:
-    numbers = np.asarray(values, dtype=np.float64)
-    if numbers.shape not in ((1,), (channels,)) or not np.isfinite(numbers).all():
-        raise one_problem(
-            UsageError,
-            "wrong option",
-            option,
-            f"{list(values)}",
-            f"{channels} finite numbers, one a channel, or a single one",
-            f"give {option} one number a channel",
-        )
-    return np.broadcast_to(numbers, (channels,)).copy()
 
 
 def _torch_module(
