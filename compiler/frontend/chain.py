@@ -180,7 +180,8 @@ class ChainBuilder:
     def build(self, class_names: tuple[str, ...] = ()) -> AnnGraph:
         """Return the graph; raises ModelError with every problem found."""
         self._refuse_border("output")
-        if not any(isinstance(layer, (Conv2d, Dense)) for layer in self.layers):
+        weights = any(isinstance(layer, (Conv2d, Dense)) for layer in self.layers)
+        if not weights and not self.problems:
             self.problem(
                 self.name, "no layer with weights", "at least one", "check that this is a network"
             )

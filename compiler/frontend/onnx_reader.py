@@ -100,6 +100,7 @@ def _read(walk: Walk, node: OnnxNode) -> Value:
         return None
     if images[0].version != walk.version:
         walk.refuse(node, f"{node.operation} in a second branch", "branch")
+        walk.builder.resume(images[0].shape)
     return reader(walk, node, images[0])
 
 

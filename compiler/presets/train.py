@@ -83,7 +83,8 @@ def train_preset(preset: Preset, folder: Path) -> float:
     facts = {
         "Architecture": preset.architecture,
         "Trained on": f"the {len(training)} training images of `{preset.data}`, pixels in [0, 1]",
-        "Test accuracy": f"{reached:.2%} of {len(test)} images, measured after the last epoch; no epoch was chosen by it",
+        "Test accuracy": f"{reached:.2%} of {len(test)} images, measured after the last epoch; "
+        "no epoch was chosen by it",
         "Made by": f"`python -m compiler.presets.train {preset.name}`, torch {torch.__version__}",
     }
     card = model_card(TITLES[preset.name], facts, settings, log)
