@@ -1,0 +1,206 @@
+r"""Train a named architecture on labelled images and write it as .safetensors with a model card.
+
+    python examples/train_ann.py --arch fashion-cnn --data fashion-mnist --out net.safetensors
+    python examples/train_ann.py --arch vgg16 --data cifar10 --recipe privatesnn \
+        --out vgg.safetensors
+
+Then compile it, without any image:
+
+    python -m compiler.export vgg.safetensors --arch vgg16 --mean 0.5 --std 0.5
+
+Two recipes: `privatesnn` is that of the PrivateSNN code (SGD, learning rate 0.01 falling
+to a tenth at 40, 60 and 80 % of 90 epochs, batches of 256, weight decay 5e-4, random crop
+and mirror, pixels normalised by mean and std 0.5); `modern` is AdamW with one cycle of the
+learning rate, label smoothing and a running average of the weights. Uses all processor
+cores, and the GPU where torch finds one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compiler.errors import (
+    EXIT_INTERRUPTED,
+    CompilerError,
+    EnvironmentProblem,
+    UsageError,
+    one_problem,
+)
+from compiler.frontend import ARCHITECTURES
+from compiler.frontend.normalisation import normalisation
+from compiler.ir.geometry import Array, Shape
+from compiler.presets.training import (
+    Epoch,
+    TrainingSettings,
+    accuracy,
+    model_card,
+    save_network,
+    train,
+)
+from sim.datasets import Dataset, load_dataset
+
+if TYPE_CHECKING:
+    from torch import nn
+
+RECIPES = {
+    "privatesnn": TrainingSettings(
+        epochs=90,
+        batch=256,
+        optimizer="sgd",
+        learning_rate=1e-2,
+        weight_decay=5e-4,
+        milestones=(0.4, 0.6, 0.8),
+        flip=True,
+        shift=4,
+    ),
+    "modern": TrainingSettings(
+        epochs=20,
+        batch=128,
+        learning_rate=3e-3,
+        weight_decay=2e-2,
+        label_smoothing=0.05,
+        flip=True,
+        average=0.999,
+    ),
+}
+NORMALISATION = {"privatesnn": ([0.5], [0.5]), "modern": ([0.0], [1.0])}
+CHANGES = ("epochs", "batch", "learning_rate", "weight_decay", "dropout", "shift", "seed")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Parse, train, write; return the exit status."""
+    options = parse(arguments)
+    try:
+        return run(options)
+    except CompilerError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_status
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; nothing was written\n")
+        return EXIT_INTERRUPTED
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="train_ann.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names, data = ", ".join(ARCHITECTURES), "a preset's name, idx:DIR, imagefolder:PATH, npz:FILE"
+    parser.add_argument("--arch", required=True, choices=ARCHITECTURES, metavar="NAME", help=names)
+    parser.add_argument("--data", required=True, help=data)
+    parser.add_argument("--out", required=True, type=Path, help="FILE.safetensors to write")
+    parser.add_argument("--recipe", choices=RECIPES, default="modern")
+    parser.add_argument("--samples", type=int, help="train on that many images, for a trial")
+    for name in CHANGES:
+        kind = float if name in ("learning_rate", "weight_decay", "dropout") else int
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=kind, help="instead of the recipe's"
+        )
+    parser.add_argument("--no-flip", action="store_true", help="never mirror, as for digits")
+    parser.add_argument("--mean", type=numbers, help="a,b,c: one number a channel, or one")
+    parser.add_argument("--std", type=numbers, help="a,b,c: one number a channel, or one")
+    return parser.parse_args(arguments)
+
+
+def numbers(text: str) -> list[float]:
+    """Return a,b,c as numbers."""
+    return [float(part) for part in text.split(",")]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train and write the network."""
+    import torch
+
+    settings = chosen_settings(options)
+    check_writable(options.out)
+    training = load_dataset(options.data, samples=options.samples, part="train")
+    channels, height, width = (int(size) for size in training.images_nchw.shape[1:])
+    shape = (channels, height, width)
+    test = load_dataset(options.data, shape)
+    mean = options.mean or NORMALISATION[options.recipe][0]
+    std = options.std or NORMALISATION[options.recipe][1]
+    normalise = scale_and_shift(mean, std, channels)
+    torch.manual_seed(settings.seed)
+    module = built(options.arch, shape, len(training.class_names))
+    log: list[str] = []
+
+    def report(epoch: Epoch) -> None:
+        log.append(str(epoch))
+        sys.stderr.write(f"{epoch}\n")
+
+    kept = train(module, scaled(training, normalise), training.labels, settings, report)
+    reached = accuracy(kept, scaled(test, normalise), test.labels)
+    log.append(f"accuracy on the {len(test)} test images: {reached:.2%}")
+    facts = {
+        "Architecture": options.arch,
+        "Input": f"{shape} (C, H, W); (pixel in [0, 1] - mean) / std with mean {mean}, std {std}",
+        "Classes": ", ".join(training.class_names),
+        "Trained on": f"{len(training)} images of `{options.data}`, recipe `{options.recipe}`",
+        "Result": log[-1],
+        "torch": torch.__version__,
+    }
+    card = model_card(options.out.stem, facts, settings, log)
+    save_network(kept, options.out, options.arch, shape, card)
+    sys.stdout.write(f"{log[-1]}\n{options.out} and {options.out.with_suffix('.md')} written\n")
+    return 0
+
+
+def check_writable(out: Path) -> None:
+    """Raise EnvironmentProblem now rather than after hours of training."""
+    if out.suffix != ".safetensors" or not os.access(out.parent, os.W_OK):
+        raise one_problem(
+            EnvironmentProblem,
+            "the network could not be written",
+            "--out",
+            str(out),
+            "FILE.safetensors in a folder that exists and can be written",
+            "make the folder, or name another",
+        )
+
+
+def built(arch: str, shape: Shape, classes: int) -> nn.Module:
+    """Return the untrained network; UsageError where the images are too small for it."""
+    try:
+        return ARCHITECTURES[arch](shape, classes)
+    except ValueError as error:
+        raise one_problem(
+            UsageError, "wrong architecture", "--arch", str(error), "larger images", "take another"
+        ) from error
+
+
+def chosen_settings(options: argparse.Namespace) -> TrainingSettings:
+    """Return the recipe's settings with the changes asked for."""
+    given = {name: getattr(options, name) for name in CHANGES}
+    changes = {name: value for name, value in given.items() if value is not None}
+    if options.no_flip:
+        changes["flip"] = False
+    return replace(RECIPES[options.recipe], **changes)
+
+
+def scale_and_shift(
+    mean: Sequence[float], std: Sequence[float], channels: int
+) -> tuple[Array, Array]:
+    """Return (pixel - mean) / std as a factor and a shift per channel."""
+    found = normalisation(mean, std, channels)
+    if found is None:
+        raise ValueError("no mean and no std")
+    return found
+
+
+def scaled(data: Dataset, normalise: tuple[Array, Array]) -> Array:
+    """Return the images as the network is fed them."""
+    scale, shift = (part.astype("float32")[:, None, None] for part in normalise)
+    images: Array = data.images_nchw * scale + shift
+    return images
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
