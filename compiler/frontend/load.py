@@ -51,8 +51,8 @@ def load_model(
     from compiler.frontend.torch_fx import read_module
 
     normalise = normalisation(mean, std, shape[0])
-    own_name = name or Path(text).stem if suffix else name or text.rpartition(":")[2]
-    return read_module(module, shape, own_name, normalise, class_names)
+    own_name = text.rpartition(":")[2] if ":" in text else Path(text).stem
+    return read_module(module, shape, name or own_name, normalise, class_names)
 
 
 def _torch_module(

@@ -66,6 +66,7 @@ _KINDS = {
     ),
     "resampling": ("upsample", "resize", "interpolate", "pixelshuffle", "depthtospace"),
     "quantized": ("quantize", "qlinear", "integer"),
+    "residual": ("sum",),
     "concat": ("concat", "cat", "stack"),
     "axes": ("conv1d", "conv3d", "avgpool1d", "avgpool3d"),
     "dynamic": ("if", "nonzero"),

@@ -171,6 +171,14 @@ def factories(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("factories")
+def test_factory_in_a_package(tmp_path):
+    (tmp_path / "users").mkdir()
+    (tmp_path / "users" / "nets.py").write_text(FACTORY)
+    assert load_model("users.nets:net").name == "net"
+    assert load_model("users.nets:net", name="mine").name == "mine"
+
+
+@pytest.mark.usefixtures("factories")
 def test_factory_with_normalisation():
     graph = load_model("user_models:net", mean=[0.5], std=[0.25])
     assert graph.input_shape == (1, 5, 6) and graph.name == "net"

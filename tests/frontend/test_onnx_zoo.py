@@ -1,8 +1,13 @@
 """Small generated ONNX files, one a habit, against onnx's own reference implementation."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
@@ -393,6 +398,31 @@ def test_a_network_that_writes_and_reads_back_unchanged(tmp_path):
         assert type(one) is type(other) and one.name == other.name
         if isinstance(one, (Conv2d, Dense)):
             np.testing.assert_array_equal(one.weight, other.weight)
+
+
+@given(st.permutations([1, 2, 3]), st.permutations([1, 2, 3]), st.booleans(), st.integers(0, 99))
+@settings(max_examples=25, deadline=None)
+def test_any_order_of_axes_is_followed(first, second, squeezed, seed):
+    net = Net(seed=seed).conv(kernel=(8, 2) if squeezed else (3, 3)).add("Relu")
+    net.add("Transpose", perm=[0, *first])
+    if squeezed:
+        net.add("Squeeze")
+        net.add("Reshape", np.array([0, -1, 2], INTS)).add("Transpose", perm=[0, 2, 1])
+    else:
+        net.add("Transpose", perm=[0, *second])
+    inputs = 4 * (5 if squeezed else 24)
+    net.add("Mul", np.float32(0.5)).add("Reshape", np.array([-1, inputs], INTS)).dense(inputs)
+    with TemporaryDirectory() as folder:
+        graph = load_model(net.save(Path(folder)))
+    images = np.random.default_rng(seed).random((2, *NCHW), dtype=np.float32)
+    expected = ReferenceEvaluator(net.model()).run(None, {"image": images})[0]
+    np.testing.assert_allclose(run_ann(graph, images), expected, atol=1e-4)
+
+
+def test_sums_of_branches(tmp_path):
+    net = Net().conv(name="conv")
+    net.add("Sum", net.x, name="sum")
+    assert problems_of(net, tmp_path)["sum"].startswith("Sum of")
 
 
 # What is refused
