@@ -99,8 +99,8 @@ def deployment_of(
         layer_names=tuple(layer.name for layer in graph.layers),
         readout=Readout(rule, last_entry(graph), last.neuron.v_th_mant),
         seed=seed,
-        mean=tuple(float(np.float32(value)) for value in mean),
-        std=tuple(float(np.float32(value)) for value in std),
+        mean=tuple(float(value) for value in mean),
+        std=tuple(float(value) for value in std),
         versions=tuple(sorted((versions or {}).items())),
     )
 

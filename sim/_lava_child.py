@@ -1,9 +1,9 @@
-"""The process in which Lava runs: `python -m sim._lava_child FOLDER`.
+"""The process in which Lava runs: `python -m sim._lava_child FOLDER PARENT`.
 
 Started by sim.lava, which reads what is written here. FOLDER holds jobs.json, a list of
 runs; each has a NetX file, an input file and a folder for its output. Exit status: 0 done,
 CRASHED where one of Lava's processes died (failure.json says which), others for an
-exception in this process.
+exception in this process. It ends with the process PARENT, whatever ends that.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _GRACE_SECONDS = 5.0
 """Time for Lava to notice by itself that one of its processes died, and to say more."""
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, parent: int) -> None:
     """Do all runs of a folder, one after the other."""
     jobs = json.loads((folder / "jobs.json").read_text())
     _skip_object_detection()
     for index, job in enumerate(jobs):
         (folder / "current").write_text(str(index))
-        _run(job)
+        _run(job, parent)
     (folder / "current").write_text("done")
 
 
@@ -45,7 +45,7 @@ def _skip_object_detection() -> None:
     sys.modules.setdefault(name, types.ModuleType(name))
 
 
-def _run(job: dict[str, Any]) -> None:
+def _run(job: dict[str, Any], parent: int) -> None:
     """Build the network of one job, run it and leave the recordings in its folder."""
     from lava.lib.dl.netx.hdf5 import Network
 
@@ -59,7 +59,7 @@ def _run(job: dict[str, Any]) -> None:
     # a spike takes a step from layer to layer, so the last layer ends this much later
     drain = len(network.layers) - 1 + job["lead"]
     _connect(network, job, drain)
-    watcher = _Watcher(network, Path(job["out"]))
+    watcher = _Watcher(network, Path(job["out"]), parent)
     watcher.start()
     try:
         if job["biased"]:
@@ -132,11 +132,11 @@ def _new_file(path: Path, shape: tuple[int, ...], dtype: Any) -> str:
 class _Watcher(threading.Thread):
     """Ends this process when one of Lava's died: Lava itself may wait for it for ever."""
 
-    def __init__(self, network: Any, out: Path) -> None:
+    def __init__(self, network: Any, out: Path, parent: int) -> None:
         super().__init__(daemon=True)
         self.finished = threading.Event()
         self._network, self._out = network, out
-        self._parent = os.getppid()
+        self._parent = parent
 
     def run(self) -> None:
         """Look at Lava's processes, and at whoever started this one, until the run has ended."""
@@ -177,4 +177,4 @@ def _is_dead(actor: Any) -> bool:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))

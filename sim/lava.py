@@ -122,7 +122,7 @@ def run_lava(jobs: Sequence[LavaJob], time_limit: float = TIME_LIMIT) -> tuple[L
 
     `time_limit` is for all together. Errors as for simulate_lava.
     """
-    with tempfile.TemporaryDirectory(prefix="lava-") as folder:
+    with tempfile.TemporaryDirectory(prefix=f"lava-child-of-{os.getpid()}-") as folder:
         root = Path(folder)
         groups = [_tasks(root / str(index), job) for index, job in enumerate(jobs)]
         tasks = [task for group in groups for task in group]
@@ -210,7 +210,7 @@ def _run_child(root: Path, tasks: Sequence[_Task], time_limit: float) -> None:
     own = str(Path(__file__).resolve().parent.parent)
     given = environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = own if not given else os.pathsep.join((own, given))
-    command = [sys.executable, "-m", "sim._lava_child", str(root)]
+    command = [sys.executable, "-m", "sim._lava_child", str(root), str(os.getpid())]
     with (root / "log").open("wb") as log:
         child = _start(command, environment, log)
         try:

@@ -139,7 +139,7 @@ def _delayed_sum(layer: ChipLayer, spikes_tnhwc: Array) -> Array:
     spikes = np.moveaxis(spikes_tnhwc, -1, 2).reshape(steps, samples, -1).astype(np.float64)
     delay = np.asarray(layer.delay)
     total = np.zeros((steps, samples, layer.weight.shape[0]))
-    for lag in np.unique(delay):
+    for lag in np.unique(delay[delay < steps]):
         weight = np.where(delay == lag, layer.weight, 0).astype(np.float64)
         total[lag:] += spikes[: steps - lag] @ weight.T
     return total

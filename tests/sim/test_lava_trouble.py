@@ -1,0 +1,85 @@
+"""Lava under supervision: crashes and hangs become one clear error, and nothing stays behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compiler.errors import EnvironmentProblem, NetxFormatError
+from compiler.ir.chip import ChipGraph, ChipLayer, CubaFields
+from compiler.ir.geometry import frozen
+from compiler.ir.snn import Encoding
+from sim.encoding import Drive
+from sim.lava import simulate_lava
+
+
+def _children() -> set[str]:
+    """Command lines of what sim.lava started from here and still runs."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.add(path.read_text(errors="replace"))
+    return {line for line in found if f"lava-child-of-{os.getpid()}-" in line}
+
+
+@pytest.fixture
+def long_kernel(make_conv: Callable[..., ChipLayer]) -> tuple[ChipGraph, Drive]:
+    """Lava keeps kernel sizes in 8 bits, so that 128 rows become -128 and its process dies."""
+    neuron = CubaFields(41)
+    first = make_conv("fine", (1, 130, 2), frozen([[[[2]]]], np.int32), neuron=neuron)
+    tall = frozen(np.full((1, 1, 128, 1), 2), np.int32)
+    second = make_conv("too_tall", first.shape, tall, neuron=neuron)
+    graph = ChipGraph("tall", (1, 130, 2), (first, second), 4, Encoding())
+    return graph, Drive(4, spikes_tnchw=np.ones((4, 1, 1, 130, 2), np.uint8))
+
+
+def test_a_crash_names_the_layer(long_kernel: tuple[ChipGraph, Drive]) -> None:
+    with pytest.raises(EnvironmentProblem, match="negative dimensions") as caught:
+        simulate_lava(*long_kernel, time_limit=120)
+    assert caught.value.problems[0].layer == "too_tall"
+    assert _children() == set()
+
+
+def test_the_time_limit_holds_and_leaves_nothing_behind(
+    long_kernel: tuple[ChipGraph, Drive],
+) -> None:
+    started = time.monotonic()
+    with pytest.raises(EnvironmentProblem, match=r"after 1.5 s"):
+        simulate_lava(*long_kernel, time_limit=1.5)
+    assert time.monotonic() - started < 8
+    assert _children() == set()
+
+
+def test_a_hang_names_the_layer_that_is_behind(
+    long_kernel: tuple[ChipGraph, Drive], tmp_path: Path
+) -> None:
+    from sim.lava import LavaJob, _tasks, _timeout
+
+    tasks = _tasks(tmp_path / "0", LavaJob(*long_kernel))
+    tasks[0].out.mkdir()
+    (tmp_path / "current").write_text("0")
+    np.save(tasks[0].out / "progress.npy", np.array([4, 3]))
+    text = str(_timeout(tmp_path, tasks, 60))
+    assert "too_tall" in text and "3 of 4 time-steps" in text and "60 s" in text
+
+
+def test_a_missing_file_is_noticed_before_lava_starts(tmp_path: Path) -> None:
+    with pytest.raises(NetxFormatError, match="no such file"):
+        simulate_lava(tmp_path / "none.net", np.zeros((1, 1, 1, 1), np.float32))
+
+
+def test_lava_is_not_imported_by_the_packages() -> None:
+    program = (
+        "import sys, sim.lava, sim.reference, sim.compare, netx_export;"
+        "sys.exit(any(name.split('.')[0] in ('lava', 'torch') for name in sys.modules))"
+    )
+    root = Path(sys.modules["sim.lava"].__file__ or "").parent.parent
+    assert subprocess.run([sys.executable, "-c", program], cwd=root, check=False).returncode == 0
