@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from compiler.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, CompilerError
+from compiler.commandline import run_command
 
 if TYPE_CHECKING:
     from compiler.steps import CompileRequest
@@ -29,7 +28,7 @@ STAGES = (
 )
 
 
-class _Numbers(click.ParamType):
+class _Numbers(click.ParamType):  # type: ignore[type-arg]
     """Comma-separated numbers."""
 
     name = "a,b,c"
@@ -121,25 +120,8 @@ def _screen(quiet: bool) -> Any:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 1, 2 or 130."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        export.main(arguments, prog_name="python -m compiler.export", standalone_mode=False)
-    except click.exceptions.Exit as end:
-        return end.exit_code
-    except click.ClickException as problem:
-        problem.show()
-        return EXIT_USAGE
-    except CompilerError as problem:
-        click.echo(f"error: {problem}", err=True)
-        return problem.exit_status
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; the same command goes on from the last finished stage", err=True)
-        return EXIT_INTERRUPTED
-    return EXIT_OK
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
+    goes_on = "interrupted; the same command goes on from the last finished stage"
+    return run_command(export, "compiler.export", arguments, goes_on)
 
 
 if __name__ == "__main__":

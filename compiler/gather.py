@@ -117,7 +117,7 @@ def _without_memory(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def _peak_memory(results: dict[str, Any]) -> int:
-    recorded = [stage.get("peak_memory_bytes", 0) for stage in results.values()]
+    recorded = [int(stage.get("peak_memory_bytes", 0)) for stage in results.values()]
     return max([peak_memory_bytes(), *recorded])
 
 

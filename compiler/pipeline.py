@@ -134,7 +134,8 @@ def compile_network(
     """Run the stages that are not done yet, from the first to `last`.
 
     A stage is done if it was run before in the same folder with the same settings and
-    the same stages before it, and its files are untouched. `first` forces that stage and all after it.
+    the same stages before it, and its files are untouched. `first` forces that stage and
+    all after it.
     Raises a CompilerError; what was finished stays finished.
     """
     from filelock import FileLock, Timeout

@@ -16,7 +16,7 @@ MANIFEST_SCHEMA = 1
 
 @dataclass(frozen=True)
 class StageRecord:
-    """A finished stage: the key of its inputs, its seconds, the hashes of its files, its results."""
+    """A finished stage: key of its inputs, seconds, hashes of its files, results."""
 
     key: str
     seconds: float

@@ -1,0 +1,1 @@
+"""Running a model.net, and what its spikes cost."""

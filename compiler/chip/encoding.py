@@ -49,4 +49,5 @@ def _latency(images: Array, timesteps: int, x_min: float) -> Array:
     """One spike at t = round-half-even((1 - x)(T - 1)) where x > x_min."""
     when = np.rint((1 - images.astype(np.float64)) * (timesteps - 1)).astype(np.int64)
     steps = np.arange(timesteps, dtype=np.int64).reshape(-1, 1, 1, 1, 1)
-    return ((steps == when[None]) & (images > x_min)[None]).astype(np.uint8)
+    spikes: Array = ((steps == when[None]) & (images > x_min)[None]).astype(np.uint8)
+    return spikes

@@ -99,7 +99,7 @@ def synaptic_sum(layer: ChipLayer, spikes_tnhwc: Array) -> Array:
 def apply_synapses(
     images_nhwc: torch.Tensor, weight: torch.Tensor, geometry: ConvGeometry | None
 ) -> torch.Tensor:
-    """Convolution, or a dense product where `geometry` is None; result channels last, contiguous."""
+    """Convolution, or a dense product where `geometry` is None; channels last, contiguous."""
     import torch
     from torch.nn import functional
 

@@ -27,7 +27,9 @@ class Field:
     def violations(self, values: Array) -> Array:
         """Boolean array: where `values` do not fit."""
         values = np.asarray(values)
-        return (values < self.low) | (values > self.high) | ((values - self.low) % self.step != 0)
+        outside = (values < self.low) | (values > self.high)
+        between: Array = (values - self.low) % self.step != 0
+        return outside | between
 
     def describe(self) -> str:
         """The range in words."""
@@ -95,7 +97,7 @@ ACCUMULATOR_LIMIT = 1 << 15
 wraps: NGL discretize.py:18-19, emulator/interface.py:280-317. Lava's CPU model does not wrap."""
 
 READOUT_V_TH_MANT = V_TH_MANT.high
-"""Threshold of a read-out neuron: the largest, so that it does not fire (LDL tutorials, PilotNet)."""
+"""Threshold of a read-out neuron: the largest, so that it does not fire (LDL's tutorials)."""
 
 TIMESTEP_CHOICES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 """reset_interval must be a power of two on Loihi 2: lava-dl tutorials netx/mnist/run.ipynb."""

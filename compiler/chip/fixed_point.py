@@ -11,7 +11,8 @@ from compiler.ir.geometry import Array
 
 def round_to_even_integer(values: npt.ArrayLike) -> Array:
     """Nearest even integer, ties to the multiple of four: 2 * round-half-even(x / 2), int64."""
-    return (2 * np.rint(np.asarray(values, np.float64) / 2)).astype(np.int64)
+    rounded: Array = 2 * np.rint(np.asarray(values, np.float64) / 2)
+    return rounded.astype(np.int64)
 
 
 def quantize_weight(values: npt.ArrayLike) -> Array:

@@ -68,7 +68,7 @@ def run_neurons(
     return NeuronRun(spikes, voltage, saturations, u_trace, v_trace)
 
 
-@numba.njit(cache=True, inline="always")
+@numba.njit(cache=True, inline="always")  # type: ignore[untyped-decorator]
 def decay_toward_zero(state: np.int32, keep: np.int32) -> np.int32:
     """toward0(state * keep / 4096) without leaving 32 bits."""
     size = np.int32(abs(state))

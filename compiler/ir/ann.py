@@ -38,7 +38,10 @@ class Conv2d:
 
 @dataclass(frozen=True)
 class Dense:
-    """y = weight @ x + bias; weight: (out, in), bias: (out,) or None; x flattened in C, H, W order."""
+    """y = weight @ x + bias; x flattened in C, H, W order.
+
+    weight: (out, in); bias: (out,) or None.
+    """
 
     name: str
     weight: Array

@@ -33,9 +33,10 @@ class ChipInput:
 
 @dataclass(frozen=True)
 class ChipLayer:
-    """u[t] = toward0(u[t-1] * (4096 - iDecay) / 4096) + 64 * sum(weight * s_in[t])  (wraps at 24 bits)
-    v[t] = toward0(v[t-1] * (4096 - vDecay) / 4096) + u[t] + 64 * bias               (clips at 24 bits)
+    """u[t] = toward0(u[t-1] * (4096 - iDecay) / 4096) + 64 * sum(weight * s_in[t])
+    v[t] = toward0(v[t-1] * (4096 - vDecay) / 4096) + u[t] + 64 * bias
     s[t] = 1 and v[t] := 0 where v[t] > 64 * vThMant.
+    u wraps at 24 bits, v clips there.
 
     weight: int32, (out, in / groups, kH, kW) for conv, (out, in) for dense, in C, H, W
     order of the input; bias: int32 mantissas (out,), (out, H, W) or None; shapes (C, H, W);
