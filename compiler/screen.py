@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from compiler.commandline import make_console
 
 if TYPE_CHECKING:
     from compiler.pipeline import Stage
@@ -40,7 +41,7 @@ class Screen:
     """Lines on any output; a progress bar besides on a terminal."""
 
     def __init__(self, stages: Sequence[str]) -> None:
-        self.console = Console(highlight=False)
+        self.console = make_console()
         self.stages = stages
         self.bar: Progress | None = None
         self.task: TaskID | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from compiler import quantities
 from compiler.report_parts import words
 from compiler.report_parts.words import Report
 
@@ -27,7 +28,7 @@ def agreement(report: Report) -> list[Row]:
         if not pair:
             rows.append((title, "not compared", "", ""))
             continue
-        samples, spikes, wrong = (words.count(pair.get(k)) for k in _COUNTED)
+        samples, spikes, wrong = (quantities.count(pair.get(k)) for k in _COUNTED)
         rows.append((title, samples, spikes, wrong))
     return rows
 
@@ -36,10 +37,11 @@ def operations(report: Report, keys: Sequence[str]) -> list[Row]:
     """Name, kind and the numbers under `keys` of every layer, then their sums."""
     layers = report.get("layers") or ()
     rows: list[Row] = [
-        (row["name"], row["kind"], *(words.count(row.get(key)) for key in keys)) for row in layers
+        (row["name"], row["kind"], *(quantities.count(row.get(key)) for key in keys))
+        for row in layers
     ]
     totals = (sum(float(row.get(key) or 0) for row in layers) for key in keys)
-    return [*rows, ("all", "", *(words.count(total) for total in totals))]
+    return [*rows, ("all", "", *(quantities.count(total) for total in totals))]
 
 
 def energy(report: Report) -> list[Row]:
@@ -50,8 +52,8 @@ def energy(report: Report) -> list[Row]:
         if not row.get("includes_input_layer"):
             continue
         part = without_input_layer(row, rows) or {}
-        joules = (words.joules(row["ann_joules"]), words.joules(row["snn_joules"]))
-        takes = (words.factor(row["gain"]), words.factor(part.get("gain")))
+        joules = (quantities.joules(row["ann_joules"]), quantities.joules(row["snn_joules"]))
+        takes = (quantities.factor(row["gain"]), quantities.factor(part.get("gain")))
         cells.append(
             (f"{row['model']}, {row['convention']}", row["ann_precision"], *joules, *takes)
         )
@@ -94,7 +96,7 @@ def read_out_again(report: Report) -> list[tuple[str, float | None]]:
 def weight_changes(report: Report) -> list[Row]:
     """Relative change of every weight matrix by training."""
     changes = (report.get("encryption") or {}).get("weight_change") or {}
-    return [(layer, words.percent(change)) for layer, change in changes.items()]
+    return [(layer, quantities.percent(change)) for layer, change in changes.items()]
 
 
 def leaves(entry: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from compiler import quantities
 from compiler.report_parts import cells, charts, words
 from compiler.report_parts.words import Report
 
@@ -68,11 +69,11 @@ def _accuracy(report: Report) -> dict[str, Any] | None:
     key = "accuracy" if measured else "ann_agreement"
     bars = []
     for stage in stages:
-        small = f"{words.count(stage.get('samples'))} samples"
+        small = f"{quantities.count(stage.get('samples'))} samples"
         if measured:
-            small += f", agrees with the ANN on {words.percent(stage.get('ann_agreement'))}"
+            small += f", agrees with the ANN on {quantities.percent(stage.get('ann_agreement'))}"
         title = words.stage_title(stage["name"])
-        bars.append(_bar(title, stage.get(key), words.percent(stage.get(key)), small))
+        bars.append(_bar(title, stage.get(key), quantities.percent(stage.get(key)), small))
     note = f"Measured on {words.images_in_words(report)}."
     if not measured:
         why = words.why_no_accuracy(report)
@@ -88,7 +89,7 @@ def _by_timestep(report: Report) -> dict[str, Any] | None:
     ann = (words.stages_by_name(report).get("ann") or {}).get("accuracy")
     note = f"Integer network, {words.images_in_words(report)}."
     if ann is not None:
-        note += f" Dashed: the ANN, {words.percent(ann)}."
+        note += f" Dashed: the ANN, {quantities.percent(ann)}."
     return {"drawn": charts.line_plot(pairs, "steps T", "accuracy", ann), "note": note}
 
 
@@ -97,9 +98,10 @@ def _privacy(report: Report) -> dict[str, Any] | None:
         return None
     why = words.why_no_accuracy(report)
     return {
-        "verdict": words.leak_verdict(report) or f"Re-converted accuracy {words.missing(why)}.",
+        "verdict": words.leak_verdict(report)
+        or f"Re-converted accuracy {quantities.missing(why)}.",
         "scores": [
-            _bar(name, value, words.percent(value), series=4 if i else 7)
+            _bar(name, value, quantities.percent(value), series=4 if i else 7)
             for i, (name, value) in enumerate(cells.read_out_again(report))
         ],
         "changes": cells.weight_changes(report),
@@ -113,18 +115,18 @@ def _leakage(report: Report) -> dict[str, Any] | None:
     rows = [
         (
             name,
-            words.percent(subject.get("accuracy")),
-            words.percent((subject.get("reconverted") or {}).get("relu")),
-            words.percent((subject.get("reconverted") or {}).get("clipped_relu")),
-            words.percent(_worst_attack(subject)),
+            quantities.percent(subject.get("accuracy")),
+            quantities.percent((subject.get("reconverted") or {}).get("relu")),
+            quantities.percent((subject.get("reconverted") or {}).get("clipped_relu")),
+            quantities.percent(_worst_attack(subject)),
         )
         for name, subject in (audit.get("subjects") or {}).items()
     ]
     worst, floor, ceiling = (audit.get(key) for key in ("worst", "floor", "ceiling"))
     line = (
         f"The worst attack, {audit.get('worst_attack', 'not named')}, makes images that judges "
-        f"recognise in {words.percent(worst)} of cases; images of a random network: "
-        f"{words.percent(floor)}, real images: {words.percent(ceiling)}."
+        f"recognise in {quantities.percent(worst)} of cases; images of a random network: "
+        f"{quantities.percent(floor)}, real images: {quantities.percent(ceiling)}."
     )
     columns = ("subject", "accuracy", "plain ReLU", "clipped ReLU", "recognised")
     return {"lines": [line], "columns": columns, "rows": rows}
@@ -147,7 +149,12 @@ def _operations(report: Report) -> dict[str, Any] | None:
     rates = [row.get("spikes_per_neuron_and_step") for row in layers]
     most = max((rate for rate in rates if rate is not None), default=0) or 1
     bars = [
-        _bar(row["name"], None if rate is None else rate / most, words.percent(rate), row["kind"])
+        _bar(
+            row["name"],
+            None if rate is None else rate / most,
+            quantities.percent(rate),
+            row["kind"],
+        )
         for row, rate in zip(layers, rates, strict=True)
     ]
     keys = ["neurons", "synapses", "macs", "spikes_per_sample", "synops_per_sample"]
@@ -162,8 +169,8 @@ def _raster(report: Report) -> list[dict[str, Any]]:
         {
             "name": layer["layer"],
             "drawn": charts.raster(layer["spikes"], layer["steps"], layer["neurons"]),
-            "note": f"{words.count(layer['neurons'])} neurons downwards, "
-            f"{words.count(layer['steps'])} steps to the right",
+            "note": f"{quantities.count(layer['neurons'])} neurons downwards, "
+            f"{quantities.count(layer['steps'])} steps to the right",
         }
         for layer in report.get("raster") or ()
     ]
@@ -178,7 +185,7 @@ def _confusion(report: Report) -> dict[str, Any] | None:
         total = sum(counts) or 1
         line = [
             {
-                "text": words.count(n) if n else "",
+                "text": quantities.count(n) if n else "",
                 "wrong": i != j,
                 "share": f"{min(n / total * (0.7 if i == j else 4), 0.7):.2f}",
             }
@@ -212,12 +219,12 @@ def _energy_bar(row: Mapping[str, Any], most: float) -> dict[str, Any]:
         "name": row.get("title") or row["model"],
         "small": f"ANN in {row['ann_precision']}, {layers}",
         "drawn": charts.gain_bar(row["gain"], most),
-        "value": words.factor(row["gain"]),
+        "value": quantities.factor(row["gain"]),
     }
 
 
 def _source(line: Mapping[str, Any]) -> dict[str, str]:
-    value = words.missing() if line["value"] is None else f"{line['value']:g} {line['unit']}"
+    value = quantities.missing() if line["value"] is None else f"{line['value']:g} {line['unit']}"
     names = ("model", "name", "condition", "source")
     return {"value": value, **{name: str(line[name]) for name in names}}
 
@@ -227,7 +234,7 @@ def _chip(chip: Mapping[str, Any]) -> dict[str, Any]:
     cores = chip.get("core_map") or ()
     title = chip.get("title", chip["chip"])
     available = (limits.get("cores") or {}).get("value")
-    of = f" of {words.count(available)}" if available else ""
+    of = f" of {quantities.count(available)}" if available else ""
     fits = "It fits one chip." if chip["fits"] else "It does not fit one chip as it is."
     keys = ("neurons", "cores", "synaptic_words", "input_axons", "output_axons")
     drawable = 0 < len(cores) <= _MOST_SQUARES and limits
@@ -237,13 +244,18 @@ def _chip(chip: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": chip["chip"],
         "title": title,
-        "sentence": f"{words.count(chip['cores'])}{of} cores. {fits} Fullest core: "
+        "sentence": f"{quantities.count(chip['cores'])}{of} cores. {fits} Fullest core: "
         f"{words.fullest_core(chip)}.",
         "drawn": charts.core_map(cores, limits) if drawable else "",
         "legend": series,
         "columns": [*columns, "axons in", "axons out"],
         "rows": [
-            (row["name"], row["kind"], row.get("split", ""), *(words.count(row[k]) for k in keys))
+            (
+                row["name"],
+                row["kind"],
+                row.get("split", ""),
+                *(quantities.count(row[k]) for k in keys),
+            )
             for row in chip["layers"]
         ],
         "broken": words.broken_rules({"resources": [chip]}),
@@ -253,7 +265,7 @@ def _chip(chip: Mapping[str, Any]) -> dict[str, Any]:
 
 def _limits_in_words(limits: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [
-        f"{name.replace('_', ' ')}: {words.count(limit['value'])}"
+        f"{name.replace('_', ' ')}: {quantities.count(limit['value'])}"
         f"{' (inferred)' if limit['inferred'] else ''}. {limit['source']}"
         for name, limit in limits.items()
     ]
@@ -264,11 +276,11 @@ def _timing(report: Report) -> dict[str, Any] | None:
     if not timing:
         return None
     most = max((value for value in timing.values() if value), default=1)
-    total = words.seconds(sum(value or 0 for value in timing.values()))
-    memory = words.size_in_bytes(report.get("peak_memory_bytes"))
+    total = quantities.seconds(sum(value or 0 for value in timing.values()))
+    memory = quantities.size_in_bytes(report.get("peak_memory_bytes"))
     return {
         "bars": [
-            _bar(name, None if value is None else value / most, words.seconds(value), series=2)
+            _bar(name, None if value is None else value / most, quantities.seconds(value), series=2)
             for name, value in timing.items()
         ],
         "note": f"{total} in all; peak memory {memory}.",
@@ -280,14 +292,16 @@ def _file(entry: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _provenance(report: Report) -> list[tuple[str, str]]:
-    rows = [("command", str(report.get("command") or words.missing("not run from a command line")))]
+    rows = [
+        ("command", str(report.get("command") or quantities.missing("not run from a command line")))
+    ]
     if report.get("created"):
         rows.append(("created", str(report["created"])))
-    rows.append(("seed", str(report.get("seed", words.missing()))))
+    rows.append(("seed", str(report.get("seed", quantities.missing()))))
     recipe = (report.get("encryption") or {}).get("recipe")
     if recipe:
         rows.append(("recipe", str(recipe)))
     rows += [(str(name), str(value)) for name, value in (report.get("hashes") or {}).items()]
     rows += [(str(name), str(value)) for name, value in (report.get("versions") or {}).items()]
-    rows.append(("report format", str(report.get("schema_version", words.missing()))))
+    rows.append(("report format", str(report.get("schema_version", quantities.missing()))))
     return rows

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
+from compiler import quantities
+from compiler.commandline import WIDTH, plain_table
 from compiler.report_parts import cells, words
 from compiler.report_parts.words import Report
-
-WIDTH = 100
 
 Row = Sequence[str]
 
@@ -48,16 +46,6 @@ def render(report: Report, console: Console) -> None:
     console.print(words.summary(report), width=width, highlight=False)
 
 
-def _table(columns: Sequence[str], rows: Iterable[Row], left: int = 1) -> Table:
-    """A plain table; the first `left` columns are text, the others numbers."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i < left else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
-
-
 def _accuracy(report: Report) -> RenderableType | None:
     stages = report.get("stages")
     if not stages:
@@ -66,15 +54,15 @@ def _accuracy(report: Report) -> RenderableType | None:
     rows = [
         (
             words.stage_title(stage["name"]),
-            words.percent(stage.get("accuracy")),
-            words.percent(stage.get("ann_agreement")),
-            words.count(stage.get("samples")),
-            words.count(stage.get("timesteps")) if stage.get("timesteps") else "-",
+            quantities.percent(stage.get("accuracy")),
+            quantities.percent(stage.get("ann_agreement")),
+            quantities.count(stage.get("samples")),
+            quantities.count(stage.get("timesteps")) if stage.get("timesteps") else "-",
         )
         for stage in stages
     ]
     parts: list[RenderableType] = [
-        _table(("stage", "accuracy", "agrees with ANN", "samples", "T"), rows)
+        plain_table(("stage", "accuracy", "agrees with ANN", "samples", "T"), rows)
     ]
     if all(stage.get("accuracy") is None for stage in stages):
         parts.append(Text(f"Accuracy not measured: {why}."))
@@ -84,7 +72,7 @@ def _accuracy(report: Report) -> RenderableType | None:
 
 def _agreement(report: Report) -> RenderableType | None:
     rows = cells.agreement(report)
-    return _table(cells.AGREEMENT, rows) if rows else None
+    return plain_table(cells.AGREEMENT, rows) if rows else None
 
 
 def _operations(report: Report) -> RenderableType | None:
@@ -93,7 +81,7 @@ def _operations(report: Report) -> RenderableType | None:
     keys = ["neurons", "macs", "spikes_per_sample", "synops_per_sample"]
     rows = cells.operations(report, [*keys, "synops_effective_per_sample"])
     columns = ("layer", "kind", "neurons", "MACs of ANN", "spikes", "synops on chip", "effective")
-    return _table(columns, rows, left=2)
+    return plain_table(columns, rows, left=2)
 
 
 def _energy(report: Report) -> RenderableType | None:
@@ -102,7 +90,7 @@ def _energy(report: Report) -> RenderableType | None:
         return None
     notes = cells.energy_notes(report, sources=False)
     return Group(
-        _table(cells.ENERGY, rows, left=2),
+        plain_table(cells.ENERGY, rows, left=2),
         *(Text(note, style="dim") for note in notes),
         *(Text(line) for line in words.claim(report)),
     )
@@ -118,13 +106,13 @@ def _cores(report: Report) -> RenderableType | None:
         rows.append(
             (
                 chip.get("title", chip["chip"]),
-                words.count(chip["cores"]),
-                words.count(limit) if limit else "-",
+                quantities.count(chip["cores"]),
+                quantities.count(limit) if limit else "-",
                 "yes" if chip["fits"] else "no",
                 words.fullest_core(chip),
             )
         )
-    table = _table(("chip", "cores", "of a chip", "fits", "fullest core"), rows)
+    table = plain_table(("chip", "cores", "of a chip", "fits", "fullest core"), rows)
     broken = [Text(line) for line in words.broken_rules(report)]
     return Group(table, *broken)
 
@@ -133,10 +121,12 @@ def _privacy(report: Report) -> RenderableType | None:
     if not report.get("encryption"):
         return None
     why = words.why_no_accuracy(report)
-    scores = [(name, words.percent(value, why)) for name, value in cells.read_out_again(report)]
+    scores = [
+        (name, quantities.percent(value, why)) for name, value in cells.read_out_again(report)
+    ]
     changes = cells.weight_changes(report)
-    parts = [_table(("weights of", "changed by training"), changes)] if changes else []
-    return Group(*parts, _table(("put back into an ordinary network", "accuracy"), scores))
+    parts = [plain_table(("weights of", "changed by training"), changes)] if changes else []
+    return Group(*parts, plain_table(("put back into an ordinary network", "accuracy"), scores))
 
 
 def _health(report: Report) -> RenderableType | None:
@@ -155,4 +145,4 @@ def _files(report: Report) -> RenderableType | None:
     if not files:
         return None
     rows = [(cells.leaves(entry), entry["path"], entry.get("what", "")) for entry in files]
-    return _table(("", "file", "what it is"), rows, left=3)
+    return plain_table(("", "file", "what it is"), rows, left=3)

@@ -1,9 +1,11 @@
-"""Numbers in words, the same in the terminal and on the page. A missing number says why."""
+"""Sentences about a report, the same in the terminal and on the page."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from compiler.quantities import count, factor, percent, shape
 
 Report = Mapping[str, Any]
 
@@ -15,8 +17,6 @@ _SAME_FUNCTION = 0.9
 _BETTER_THAN_CHANCE = 2.0
 """Times chance above which a read-out network counts as knowing something."""
 
-_PREFIXES = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ"), (1e-12, "pJ"))
-
 STAGE_TITLES = {
     "ann": "ANN",
     "converted": "converted, float spikes",
@@ -24,65 +24,6 @@ STAGE_TITLES = {
     "integer": "integers of the chip",
     "lava": "Lava, fixed point",
 }
-
-
-def missing(why: str = "") -> str:
-    """The words for a number that is not there."""
-    return f"not measured ({why})" if why else "not measured"
-
-
-def percent(value: float | None, why: str = "") -> str:
-    """A share 0..1 as per cent with one decimal."""
-    return missing(why) if value is None else f"{100 * value:.1f} %"
-
-
-def count(value: float | None, why: str = "") -> str:
-    """A number of things: whole with thousands separated, small fractions with digits."""
-    if value is None:
-        return missing(why)
-    if value == int(value) or value >= 1000:
-        return f"{round(value):,}"
-    return f"{value:,.1f}" if value >= 10 else f"{value:.3g}"
-
-
-def joules(value: float | None, why: str = "") -> str:
-    """Energy with three digits and a prefix."""
-    if value is None:
-        return missing(why)
-    for size, unit in _PREFIXES:
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return "0 J" if value == 0 else f"{value / 1e-12:.3g} pJ"
-
-
-def factor(gain: float | None, why: str = "") -> str:
-    """A gain (ANN over SNN) in words: how many times less, or more, energy the SNN takes."""
-    if not gain:
-        return missing(why)
-    times, relation = (gain, "less") if gain >= 1 else (1 / gain, "more")
-    return f"{times:,.0f} x {relation}" if times >= 100 else f"{times:.3g} x {relation}"
-
-
-def seconds(value: float | None, why: str = "") -> str:
-    """A duration."""
-    if value is None:
-        return missing(why)
-    if value >= 60:
-        minutes, rest = divmod(round(value), 60)
-        return f"{minutes} min {rest} s"
-    return f"{value:.1f} s"
-
-
-def size_in_bytes(value: float | None, why: str = "") -> str:
-    """Memory or a file's size."""
-    if value is None:
-        return missing(why)
-    return f"{value / 2**30:.2f} GiB" if value >= 2**30 else f"{value / 2**20:.1f} MiB"
-
-
-def shape(values: Sequence[int] | None) -> str:
-    """(C, H, W) as `C x H x W`."""
-    return " x ".join(str(value) for value in values) if values else missing()
 
 
 def stages_by_name(report: Report) -> dict[str, Mapping[str, Any]]:

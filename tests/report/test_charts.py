@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from compiler.quantities import count, factor, joules, percent, seconds
 from compiler.report_parts import charts
-from compiler.report_parts.words import count, factor, joules, percent, seconds
 
 
 def number(pattern: str, drawing: str) -> float:
@@ -61,7 +61,12 @@ def test_words_of_numbers():
         "0.0929",
         "1,234,567",
     ]
-    assert [joules(j) for j in (0.0, 3.2e-10, 1.094e-3)] == ["0 J", "320 pJ", "1.09 mJ"]
+    assert [joules(j) for j in (0.0, 3.2e-10, 9.996e-10, 1.094e-3)] == [
+        "0 J",
+        "320 pJ",
+        "1000 pJ",
+        "1.09 mJ",
+    ]
     assert [factor(g) for g in (1.0, 2.345, 0.05, 1 / 311)] == [
         "1 x less",
         "2.35 x less",

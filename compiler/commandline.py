@@ -1,0 +1,122 @@
+"""What the command lines share: exit statuses, one kind of console and table, whole files."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from compiler.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_USAGE,
+    CompilerError,
+    EnvironmentProblem,
+    one_problem,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+WIDTH = 100
+"""Columns of a table, and of all output that does not go to a terminal."""
+
+
+def run_command(
+    command: click.Command,
+    module: str,
+    arguments: Sequence[str] | None = None,
+    when_interrupted: str = "interrupted",
+) -> int:
+    """Run a click command as `python -m MODULE` and return its exit status: 0, 1, 2 or 130.
+
+    arguments: None for those of the process. Errors go to the standard error as text;
+    SIGTERM counts as an interrupt.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    given = None if arguments is None else list(arguments)
+    try:
+        status = command.main(given, prog_name=f"python -m {module}", standalone_mode=False)
+    except click.ClickException as problem:
+        problem.show()
+        return EXIT_USAGE
+    except CompilerError as problem:
+        click.echo(f"error: {problem}", err=True)
+        return problem.exit_status
+    except (click.Abort, KeyboardInterrupt):
+        click.echo(when_interrupted, err=True)
+        return EXIT_INTERRUPTED
+    return status if isinstance(status, int) else EXIT_OK
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def make_console(stderr: bool = False) -> Console:
+    """A console as wide as the terminal, and WIDTH columns wide where there is no terminal."""
+    from rich.console import Console
+
+    console = Console(highlight=False, stderr=stderr)
+    if not console.is_terminal:
+        console.width = WIDTH
+    return console
+
+
+def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> Table:
+    """A table without a frame; the first `left` columns are text, the others numbers.
+
+    Words stay whole where the columns can be made narrower by wrapping elsewhere.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        justify: Any = "left" if index < left else "right"
+        table.add_column(column, justify=justify, overflow="fold", vertical="bottom")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON under a temporary name, then rename it.
+
+    Raises EnvironmentProblem where the file cannot be written.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError as problem:
+        raise _unwritable(path, problem.strerror or str(problem)) from problem
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """EnvironmentProblem unless `path` can be written, before a long run rather than after it."""
+    if path.is_dir():
+        raise _unwritable(path, "a folder")
+    if not os.access(path.parent, os.W_OK):
+        raise _unwritable(path, f"a folder {path.parent} that cannot be written")
+
+
+def _unwritable(path: Path, found: str) -> CompilerError:
+    return one_problem(
+        EnvironmentProblem,
+        "the result cannot be written",
+        str(path),
+        found,
+        "a file in a folder that exists and can be written",
+        "choose another file",
+    )

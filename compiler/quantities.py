@@ -1,0 +1,67 @@
+"""Numbers in words, the same wherever people read them. A missing number says why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_PREFIXES = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ"), (1e-12, "pJ"))
+
+
+def missing(why: str = "") -> str:
+    """The words for a number that is not there."""
+    return f"not measured ({why})" if why else "not measured"
+
+
+def percent(value: float | None, why: str = "") -> str:
+    """A share 0..1 as per cent with one decimal."""
+    return missing(why) if value is None else f"{100 * value:.1f} %"
+
+
+def count(value: float | None, why: str = "") -> str:
+    """A number of things: whole with thousands separated, small fractions with digits."""
+    if value is None:
+        return missing(why)
+    if value == int(value) or value >= 1000:
+        return f"{round(value):,}"
+    return f"{value:,.1f}" if value >= 10 else f"{value:.3g}"
+
+
+def joules(value: float | None, why: str = "") -> str:
+    """Energy with three digits and a prefix."""
+    if value is None:
+        return missing(why)
+    if value == 0:
+        return "0 J"
+    size, unit = next((prefix for prefix in _PREFIXES if value >= prefix[0]), _PREFIXES[-1])
+    scaled = value / size
+    return f"{scaled:.3g} {unit}" if scaled < 999.5 else f"{scaled:.0f} {unit}"
+
+
+def factor(gain: float | None, why: str = "") -> str:
+    """A gain (ANN over SNN) in words: how many times less, or more, energy the SNN takes."""
+    if not gain:
+        return missing(why)
+    times, relation = (gain, "less") if gain >= 1 else (1 / gain, "more")
+    return f"{times:,.0f} x {relation}" if times >= 100 else f"{times:.3g} x {relation}"
+
+
+def seconds(value: float | None, why: str = "") -> str:
+    """A duration."""
+    if value is None:
+        return missing(why)
+    if value >= 60:
+        minutes, rest = divmod(round(value), 60)
+        return f"{minutes} min {rest} s"
+    return f"{value:.1f} s"
+
+
+def size_in_bytes(value: float | None, why: str = "") -> str:
+    """Memory or a file's size."""
+    if value is None:
+        return missing(why)
+    return f"{value / 2**30:.2f} GiB" if value >= 2**30 else f"{value / 2**20:.1f} MiB"
+
+
+def shape(values: Sequence[int] | None) -> str:
+    """(C, H, W) as `C x H x W`."""
+    return " x ".join(str(value) for value in values) if values else missing()
