@@ -1,10 +1,12 @@
 """Threshold balancing of one layer.
 
 A hard reset throws the overshoot away, so a neuron fires less often than its drive over
-its threshold says. Two measures meet this, both fitted on the synthetic images alone:
-every channel is scaled so that a percentile of its own activation reaches the threshold,
-and the value that a spike stands for in the next layer (`unit`) is the least-squares fit
-of the ANN's activation to the firing rate that the channel really has.
+its threshold says. Three measures meet this, all from the synthetic images alone: every
+channel is scaled so that a percentile of its own activation reaches the threshold; the
+value that a spike stands for in the next layer (`unit`) is the least-squares fit of the
+ANN's activation to the firing rate that the channel really has; and a bias of half a
+threshold, spread over the time-steps, gives back the half spike that a neuron started at
+rest still owes on average when the last step has passed.
 """
 
 from __future__ import annotations
@@ -36,6 +38,9 @@ _UNIT_RANGE = (0.3, 3.0)
 _FEWEST_SPIKES = 5
 """Below this many active places the fit of a unit means nothing."""
 
+_OWED_SPIKES = 0.5
+"""Spikes that a neuron started at v = 0 has not yet sent, on average, after the last step."""
+
 _ACCUMULATOR_SHARE = 0.8
 """Share of Loihi 1's 16-bit sum that the worst case may fill before training moves the weights."""
 
@@ -55,7 +60,7 @@ def balance_layer(
     weight, bias = _float_parameters(stage, input_unit)
     scale = channel_scale(activation_nchw, percentile)
     weight = weight / _per_output(scale, weight)
-    bias = bias / _per_output(scale, bias)
+    bias = bias / _per_output(scale, bias) + _OWED_SPIKES / len(spikes_tnhwc)
     threshold = mantissa_scale(weight, bias)
     layer = _layer(stage, weight * threshold, bias * threshold, float(threshold), scale)
     spikes, _ = run_float_layer(layer, spikes_tnhwc)

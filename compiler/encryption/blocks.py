@@ -59,12 +59,18 @@ class NeuronBias(torch.nn.Module):  # type: ignore[misc]
 
 
 class _Fire(torch.autograd.Function):  # type: ignore[misc]
-    """Drive (t, n, m) and bias (m) to spikes (t, n, m)."""
+    """Drive (t, n, m) and bias (m) to spikes (t, n, m) and their sum over time (n, m).
+
+    The sum is an output of its own so that a loss on firing rates needs no tensor over time.
+    """
 
     @staticmethod
-    def forward(ctx: Any, drive: Any, bias: Any, constants: _Constants) -> torch.Tensor:
+    def forward(
+        ctx: Any, drive: Any, bias: Any, constants: _Constants
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         spikes = torch.empty_like(drive)
         voltage = torch.empty_like(drive)
+        counts = torch.empty_like(drive[0])
         kernels.forward(
             drive.detach().numpy(),
             bias.detach().numpy(),
@@ -72,18 +78,22 @@ class _Fire(torch.autograd.Function):  # type: ignore[misc]
             True,
             spikes.numpy(),
             voltage.numpy(),
+            counts.numpy(),
         )
         ctx.save_for_backward(voltage)
         ctx.constants = constants
-        return spikes
+        return spikes, counts
 
     @staticmethod
-    def backward(ctx: Any, grad_spikes: Any) -> tuple[torch.Tensor, torch.Tensor, None]:
+    def backward(
+        ctx: Any, grad_spikes: Any, grad_counts: Any
+    ) -> tuple[torch.Tensor, torch.Tensor, None]:
         (voltage,) = ctx.saved_tensors
         grad_drive = torch.empty_like(voltage)
         grad_bias = torch.empty_like(voltage[0])
         kernels.backward(
             grad_spikes.contiguous().numpy(),
+            grad_counts.contiguous().numpy(),
             voltage.numpy(),
             *ctx.constants.floats(),
             grad_drive.numpy(),
@@ -125,8 +135,11 @@ class _Folded:
     geometry: ConvGeometry | None
     readout: bool
 
-    def folded(self, spikes_tnhwc: torch.Tensor) -> torch.Tensor:
-        """Spikes (T, N, H, W, C) in; spikes in the same order out, or a read-out's voltage (N, C)."""
+    def folded(self, spikes_tnhwc: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Spikes (T, N, H, W, C) in; spikes in the same order out, and their counts (N, H, W, C).
+
+        A read-out gives its voltage (N, C) twice: it has no spikes.
+        """
         steps, samples = spikes_tnhwc.shape[:2]
         drive = apply_synapses(
             spikes_tnhwc.reshape(steps * samples, *spikes_tnhwc.shape[2:]),
@@ -138,9 +151,11 @@ class _Folded:
         bias = self.neuron.norm.per_neuron(self.chip_shape)  # type: ignore[attr-defined]
         constants = _Constants(self.neuron)  # type: ignore[attr-defined]
         if self.readout:
-            return _read_out(drive, bias, constants)
-        spikes = _Fire.apply(drive, bias, constants)
-        return spikes.reshape(steps, samples, height, width, channels)
+            voltage = _read_out(drive, bias, constants)
+            return voltage, voltage
+        spikes, counts = _Fire.apply(drive, bias, constants)
+        shape = (samples, height, width, channels)
+        return spikes.reshape(steps, *shape), counts.reshape(shape)
 
     def _folded_weight(self) -> torch.Tensor:
         raise NotImplementedError

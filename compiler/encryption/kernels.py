@@ -28,8 +28,10 @@ _C1, _C2, _C3, _C4, _C5, _C6 = (
 
 
 @numba.njit(parallel=True, cache=True)
-def forward(drive, bias, keep_u, keep_v, threshold, clip, spikes, voltage):  # type: ignore[no-untyped-def]
-    """Fill `spikes` (0.0 and 1.0) and `voltage` (before reset), both float32 (t, n, m).
+def forward(drive, bias, keep_u, keep_v, threshold, clip, spikes, voltage, counts):  # type: ignore[no-untyped-def]
+    """Fill `spikes` (0.0 and 1.0), `voltage` (before reset), float32 (t, n, m), and `counts`.
+
+    counts: float32 (n, m), spikes summed over time.
 
     drive: float32 (t, n, m), weighted spikes; bias: float32 (m,); keep_u, keep_v: int32
     share of 4096 kept a step; threshold: int32 on the state's scale, strict; clip: whether
@@ -39,6 +41,8 @@ def forward(drive, bias, keep_u, keep_v, threshold, clip, spikes, voltage):  # t
     for n in numba.prange(samples):
         u = np.zeros(neurons, np.int32)
         v = np.zeros(neurons, np.int32)
+        fired_times = counts[n]
+        fired_times[:] = np.float32(0.0)
         for t in range(steps):
             arriving = drive[t, n]
             out = spikes[t, n]
@@ -60,15 +64,25 @@ def forward(drive, bias, keep_u, keep_v, threshold, clip, spikes, voltage):  # t
                 trace[m] = np.float32(new_v) / _STATE_SCALE
                 fired = new_v > threshold
                 out[m] = np.float32(1.0) if fired else np.float32(0.0)
+                fired_times[m] += out[m]
                 u[m] = new_u
                 v[m] = np.int32(0) if fired else new_v
 
 
 @numba.njit(parallel=True, cache=True)
-def backward(
-    grad_spikes, voltage, keep_u, keep_v, threshold, inverse_tau, height, grad_drive, grad_bias
-):  # type: ignore[no-untyped-def]
-    """Fill grad_drive (t, n, m) and grad_bias (n, m) from the gradient of the spikes.
+def backward(  # type: ignore[no-untyped-def]
+    grad_spikes,
+    grad_counts,
+    voltage,
+    keep_u,
+    keep_v,
+    threshold,
+    inverse_tau,
+    height,
+    grad_drive,
+    grad_bias,
+):
+    """Fill grad_drive (t, n, m) and grad_bias (n, m) from the gradients of spikes and counts.
 
     surrogate = height * exp(-|v - threshold| * inverse_tau); keep_u, keep_v: float32 shares.
     """
@@ -77,6 +91,7 @@ def backward(
         of_u = np.zeros(neurons, np.float32)
         of_v = np.zeros(neurons, np.float32)
         total = grad_bias[n]
+        of_count = grad_counts[n]
         total[:] = np.float32(0.0)
         for back in range(steps):
             t = steps - 1 - back
@@ -91,7 +106,7 @@ def backward(
                     _C1 + f * (_C2 + f * (_C3 + f * (_C4 + f * (_C5 + f * _C6))))
                 )
                 slope = height * poly * _POW2[k]
-                of_v[m] = keep_v * of_v[m] + slope * arriving[m]
+                of_v[m] = keep_v * of_v[m] + slope * (arriving[m] + of_count[m])
                 of_u[m] = keep_u * of_u[m] + of_v[m]
                 total[m] += of_v[m]
                 out[m] = of_u[m]

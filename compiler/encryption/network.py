@@ -40,13 +40,16 @@ class SlayerNetwork(torch.nn.Module):  # type: ignore[misc]
         self.blocks = torch.nn.ModuleList(_block(layer, surrogate) for layer in graph.layers)
 
     def forward(self, spikes_tnhwc: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Read-out voltage (N, classes) on SLAYER's scale, and the hidden layers' spikes."""
+        """Read-out voltage (N, classes) on SLAYER's scale, and the hidden layers' spike counts.
+
+        Counts are (N, H, W, C).
+        """
         hidden: list[torch.Tensor] = []
         spikes = spikes_tnhwc
         for block in self.blocks[:-1]:
-            spikes = block.folded(spikes)
-            hidden.append(spikes)
-        return self.blocks[-1].folded(spikes), hidden
+            spikes, counts = block.folded(spikes)
+            hidden.append(counts)
+        return self.blocks[-1].folded(spikes)[0], hidden
 
     def stock_forward(self, spikes_nchwt: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """The same by lava-dl's own code alone; hidden spikes as (N, C, H, W, T) or (N, C, T)."""

@@ -158,8 +158,8 @@ class _Trainer:
         voltage, hidden = self.network(spikes)
         logits = voltage * self.logit_scale
         loss = distillation(logits, teacher_logits, self.config.distill_temperature)
-        for spikes_layer, target in zip(hidden, teacher_rates, strict=True):
-            error = functional.mse_loss(spikes_layer.mean(0), target)
+        for counts, target in zip(hidden, teacher_rates, strict=True):
+            error = functional.mse_loss(counts / self.network.graph.timesteps, target)
             share = error / target.square().mean().clamp_min(1e-9)
             loss = loss + self.config.hidden_weight * share / len(hidden)
         agreement = (logits.argmax(1) == teacher_logits.argmax(1)).float().mean()
