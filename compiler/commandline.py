@@ -72,13 +72,19 @@ def make_console(stderr: bool = False) -> Console:
 def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> Table:
     """A table without a frame; the first `left` columns are text, the others numbers.
 
-    Words stay whole where the columns can be made narrower by wrapping elsewhere.
+    Columns without any title make a table without a head.
     """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+        show_header=any(columns),
+        header_style="bold",
+    )
     for index, column in enumerate(columns):
         justify: Any = "left" if index < left else "right"
         table.add_column(column, justify=justify, overflow="fold", vertical="bottom")

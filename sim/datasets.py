@@ -77,17 +77,21 @@ def load_dataset(
     seed: int = 0,
     part: Literal["test", "train"] = "test",
     classes: int | None = None,
+    at_most: int | None = None,
 ) -> Dataset:
     """Read the images that `spec` names (see this module's docstring).
 
     input_shape: (C, H, W) that the images must have, or None for any. samples: that many
-    images, evenly over the classes, chosen by `seed`; None for all. classes: number of
-    classes that labels must stay below, or None for what the data set itself says.
+    images, evenly over the classes, chosen by `seed`; None for all, or for `at_most` of
+    them. classes: number of classes that labels must stay below, or None for what the data
+    set itself says.
     Raises DataError with a remedy where the images are missing, damaged or do not fit,
     UsageError where `spec` names no kind of data.
     """
     source = _open(spec, part, input_shape)
     _check_labels(spec, source, classes)
+    if samples is None and at_most is not None:
+        samples = min(at_most, len(source.labels_n))
     if samples is None:
         index_n = np.arange(len(source.labels_n))
     else:

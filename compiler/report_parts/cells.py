@@ -8,11 +8,11 @@ from typing import Any
 from compiler import quantities
 from compiler.report_parts import words
 from compiler.report_parts.words import Report
-
-Row = tuple[str, ...]
+from sim import tables
+from sim.tables import Row
 
 AGREEMENT = ("between", "samples", "spikes", "different")
-ENERGY = ("model, convention", "ANN as", "ANN", "SNN", "SNN takes", "w/o input layer")
+ENERGY = tables.ENERGY_COLUMNS
 _COUNTED = ("samples", "spikes", "mismatches")
 _COMPARED = {
     "slayer_vs_reference": "SLAYER and the integer simulator",
@@ -35,51 +35,17 @@ def agreement(report: Report) -> list[Row]:
 
 def operations(report: Report, keys: Sequence[str]) -> list[Row]:
     """Name, kind and the numbers under `keys` of every layer, then their sums."""
-    layers = report.get("layers") or ()
-    rows: list[Row] = [
-        (row["name"], row["kind"], *(quantities.count(row.get(key)) for key in keys))
-        for row in layers
-    ]
-    totals = (sum(float(row.get(key) or 0) for row in layers) for key in keys)
-    return [*rows, ("all", "", *(quantities.count(total) for total in totals))]
+    return tables.operations(report.get("layers") or (), keys)
 
 
 def energy(report: Report) -> list[Row]:
     """One row a model, convention and precision of the ANN, with and without the input layer."""
-    rows = report.get("energy") or ()
-    cells: list[Row] = []
-    for row in rows:
-        if not row.get("includes_input_layer"):
-            continue
-        part = without_input_layer(row, rows) or {}
-        joules = (quantities.joules(row["ann_joules"]), quantities.joules(row["snn_joules"]))
-        takes = (quantities.factor(row["gain"]), quantities.factor(part.get("gain")))
-        cells.append(
-            (f"{row['model']}, {row['convention']}", row["ann_precision"], *joules, *takes)
-        )
-    return cells
+    return tables.energy(report.get("energy") or ())
 
 
 def energy_notes(report: Report, sources: bool) -> list[str]:
     """What each model charges, once a model, with its sources if asked."""
-    notes = []
-    for row in report.get("energy") or ():
-        note = f"{row['model']}: {row.get('note') or row['source']}"
-        if sources and row.get("note") and row["source"]:
-            note += f". Source: {row['source']}"
-        notes.append(note)
-    return list(dict.fromkeys(notes))
-
-
-def without_input_layer(
-    row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
-) -> Mapping[str, Any] | None:
-    """The same energy figure without the input layer."""
-    same = ("model", "convention", "ann_precision")
-    for other in rows:
-        if not other.get("includes_input_layer") and all(other[k] == row[k] for k in same):
-            return other
-    return None
+    return tables.energy_notes(report.get("energy") or (), sources)
 
 
 def read_out_again(report: Report) -> list[tuple[str, float | None]]:

@@ -1,0 +1,223 @@
+"""A NetX file and labelled images to accuracy, spikes, operations and energy, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from compiler.errors import Problem, UsageError
+from compiler.ir.chip import ChipGraph
+from compiler.ir.snn import Code, Encoding
+from netx_export import NetxFile, read_netx
+from sim.datasets import Dataset, load_dataset
+from sim.energy import energy_rows
+from sim.results import SimulationResult
+from sim.synops import build_operations
+
+Backend = Literal["reference", "lava", "loihi2"]
+Progress = Callable[[int, int], None]
+
+LAVA_SAMPLES = 8
+"""Samples that Lava runs unless told otherwise: each takes about a second or more."""
+
+LAVA_SECONDS = 120.0
+LAVA_SECONDS_PER_SAMPLE = 60.0
+"""Time limit of Lava unless told otherwise: for its start, and for every sample."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to run.
+
+    data: a specification of sim.datasets; samples: None for all (in Lava: LAVA_SAMPLES);
+    timesteps, encoding: for a file without a deployment group, prevail where given; seed:
+    of the draw of samples, and of the `poisson` code where the file names none;
+    time_limit: seconds for Lava, None for one that grows with the samples.
+    """
+
+    network: Path
+    data: str
+    backend: Backend = "reference"
+    samples: int | None = None
+    timesteps: int | None = None
+    encoding: Code | None = None
+    seed: int = 0
+    time_limit: float | None = None
+
+
+def measure(request: Request, progress: Progress | None = None) -> dict[str, Any]:
+    """Run a file and return the content of `sim.run --json`.
+
+    Raises what netx_export.read_netx, sim.datasets.load_dataset and sim.lava raise,
+    UsageError listing settings that neither the file nor the request has, and
+    EnvironmentProblem for a backend that is not there.
+    """
+    if request.backend == "loihi2":
+        from sim.loihi2 import unavailable
+
+        raise unavailable()
+    file = open_network(request.network)
+    timesteps, encoding = _settings(file.graph, request)
+    data = _load(request, file.graph)
+    result = _run(request, file.graph, data, timesteps, encoding, progress)
+    notes = [
+        *_file_notes(file, request),
+        *_data_notes(file.graph, data, request),
+        *_health_notes(file.graph, result),
+    ]
+    code = "input neurons" if file.graph.input_neurons else encoding.code if encoding else None
+    return {
+        "network": str(request.network),
+        "data": request.data,
+        "seed": request.seed,
+        "encoding": code,
+        **_figures(file.graph, data, result),
+        "notes": notes,
+    }
+
+
+def open_network(path: Path) -> NetxFile:
+    """Read a file of this project strictly, and one of somebody else's with its violations."""
+    file = read_netx(path, lenient=True)
+    return file if file.deployment is None else read_netx(path)
+
+
+def _settings(graph: ChipGraph, request: Request) -> tuple[int | None, Encoding | None]:
+    """Time-steps and code that are not the file's own; all that are missing in one error."""
+    code = request.encoding
+    encoding = None if code is None else Encoding(code, request.seed)
+    problems = []
+    where = request.network.name
+    if graph.timesteps is None and request.timesteps is None:
+        found = "a file without a deployment group, which does not say how many time-steps"
+        problems.append(Problem(where, found, "a power of two from 4 to 1024", "give --timesteps"))
+    if graph.encoding is None and encoding is None and graph.input_neurons is None:
+        found = "a file without a deployment group, which does not name its input code"
+        problems.append(Problem(where, found, "rate, poisson or latency", "give --encoding"))
+    if problems:
+        raise UsageError("the file does not say how to run it", problems)
+    if encoding is not None and graph.encoding is not None and graph.encoding.code == code:
+        encoding = graph.encoding
+    return request.timesteps, encoding or graph.encoding
+
+
+def _load(request: Request, graph: ChipGraph) -> Dataset:
+    """The images; flattened in C, H, W order for a network whose input is a vector."""
+    shape = graph.input_shape
+    flat = shape[1:] == (1, 1)
+    data = load_dataset(
+        request.data,
+        None if flat else shape,
+        request.samples,
+        request.seed,
+        classes=graph.layers[-1].neurons,
+        at_most=LAVA_SAMPLES if request.backend == "lava" else None,
+    )
+    if flat and data.images_nchw[0].size == shape[0]:
+        return replace(data, images_nchw=data.images_nchw.reshape(-1, *shape))
+    return data
+
+
+def _run(
+    request: Request,
+    graph: ChipGraph,
+    data: Dataset,
+    timesteps: int | None,
+    encoding: Encoding | None,
+    progress: Progress | None,
+) -> SimulationResult:
+    if request.backend == "lava":
+        from sim.lava import simulate_lava
+
+        limit = request.time_limit or LAVA_SECONDS + LAVA_SECONDS_PER_SAMPLE * len(data)
+        return simulate_lava(
+            request.network,
+            data.images_nchw,
+            timesteps=timesteps,
+            encoding=encoding,
+            time_limit=limit,
+        ).result
+    from sim.reference import simulate
+
+    # compiled code is loaded in the first call; it is no part of the speed
+    simulate(graph, data.images_nchw[:1], timesteps=timesteps, encoding=encoding)
+    return simulate(
+        graph, data.images_nchw, timesteps=timesteps, encoding=encoding, progress=progress
+    )
+
+
+def _figures(graph: ChipGraph, data: Dataset, result: SimulationResult) -> dict[str, Any]:
+    """Everything that is counted; `voltage_saturations` is None where the backend tells none."""
+    layers = build_operations(result, graph)
+    clips = [layer.saturations for layer in result.layers]
+    right = result.predictions_n == data.labels
+    return {
+        "accuracy": float(np.mean(right)),
+        "correct": int(np.count_nonzero(right)),
+        "samples": result.samples,
+        "timesteps": result.timesteps,
+        "backend": result.backend,
+        "seconds": result.seconds,
+        "samples_per_second": result.samples / result.seconds if result.seconds else None,
+        "read_out": "voltage" if graph.layers[-1].readout else "spike_count",
+        "readout_spikes": result.readout_spikes,
+        "voltage_saturations": None if min(clips) < 0 else sum(clips),
+        "spikes_per_sample": sum(row["spikes_per_sample"] for row in layers),
+        "synops_per_sample": sum(row["synops_per_sample"] for row in layers),
+        "layers": layers,
+        "energy": energy_rows(layers),
+        "predictions": [int(label) for label in result.predictions_n],
+        "image_indices": [int(index) for index in data.index_n],
+    }
+
+
+def _file_notes(file: NetxFile, request: Request) -> list[str]:
+    notes = [
+        f"{problem.layer} in the file: {problem.found}; this project writes: {problem.allowed}"
+        for problem in file.violations
+    ]
+    own = file.graph
+    if own.timesteps and request.timesteps not in (None, own.timesteps):
+        notes.append(f"run with T = {request.timesteps}; the file was made for T = {own.timesteps}")
+    if own.encoding and request.encoding not in (None, own.encoding.code):
+        code = cast(str, request.encoding)
+        notes.append(f"run with {code} code; the file was made for {own.encoding.code}")
+    return notes
+
+
+def _data_notes(graph: ChipGraph, data: Dataset, request: Request) -> list[str]:
+    notes = []
+    if request.backend == "lava" and request.samples is None:
+        notes.append(
+            f"{len(data)} samples, since Lava takes about a second or more for each; "
+            "--samples N runs N"
+        )
+    if graph.class_names and graph.class_names != data.class_names:
+        notes.append(
+            f"the classes of {data.name} have other names than the network's, or another order "
+            f"({_names(data.class_names)} against {_names(graph.class_names)}): the accuracy "
+            "holds only if class k is the same in both"
+        )
+    return notes
+
+
+def _names(names: tuple[str, ...], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def _health_notes(graph: ChipGraph, result: SimulationResult) -> list[str]:
+    notes = []
+    if result.readout_spikes:
+        notes.append(
+            f"the read-out {graph.layers[-1].name} fired {result.readout_spikes} times, which sets "
+            "its voltage back to 0: the answers of those samples are lost"
+        )
+    clipped = {layer.name: layer.saturations for layer in result.layers if layer.saturations > 0}
+    if clipped:
+        where = ", ".join(f"{name} {count}" for name, count in clipped.items())
+        notes.append(f"v was clipped at 24 bits ({where}): sums beyond the range are lost")
+    return notes

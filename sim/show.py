@@ -1,0 +1,111 @@
+"""What `sim.run` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compiler import quantities
+from compiler.commandline import WIDTH, make_console, plain_table
+from sim import tables
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+BACKENDS = {
+    "reference": "the integer simulator",
+    "lava": "Lava, fixed point on the CPU",
+}
+_KEYS = (
+    "neurons",
+    "macs",
+    "spikes_per_sample",
+    "synops_per_sample",
+    "synops_effective_per_sample",
+)
+_COLUMNS = ("layer", "kind", "neurons", "MACs as ANN", "spikes", "synops on chip", "effective")
+_ANN = (
+    "The ANN of this table has this file's own layers: pooling that was folded into a kernel "
+    "counts as the larger kernel."
+)
+
+
+def show(figures: Mapping[str, Any]) -> None:
+    """Print the result of sim.measure.measure on the standard output."""
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console = make_console()
+    width = min(console.width, WIDTH)
+    console.print(Text(_heading(figures), style="bold"), width=width)
+    for title, parts in _sections(figures):
+        console.print()
+        console.print(Text(title, style="bold cyan"))
+        for part in parts:
+            console.print(Padding(part, (0, 0, 0, 2), expand=False), width=width)
+    notes = figures["notes"]
+    if notes:
+        console.print()
+    for note in notes:
+        console.print(Text(f"note: {note}", style="yellow"), width=width)
+
+
+def _heading(figures: Mapping[str, Any]) -> str:
+    code = figures["encoding"]
+    how = f"{code} code" if code in ("rate", "poisson", "latency") else code
+    return (
+        f"{Path(figures['network']).name} in {BACKENDS[figures['backend']]}: "
+        f"{quantities.count(figures['samples'])} images of {figures['data']}, "
+        f"T = {figures['timesteps']}, {how}"
+    )
+
+
+def _sections(
+    figures: Mapping[str, Any],
+) -> Iterator[tuple[str, list[RenderableType]]]:
+    from rich.text import Text
+
+    yield "Result", [plain_table(("", ""), _result(figures))]
+    rows = tables.operations(figures["layers"], _KEYS)
+    yield "Operations a sample", [plain_table(_COLUMNS, rows, left=2)]
+    notes = [*tables.energy_notes(figures["energy"], sources=False), _ANN]
+    yield (
+        "Dynamic energy an inference",
+        [
+            plain_table(tables.ENERGY_COLUMNS, tables.energy(figures["energy"]), left=2),
+            *(Text(note, style="dim") for note in notes),
+        ],
+    )
+
+
+def _result(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
+    count = quantities.count
+    clips = figures["voltage_saturations"]
+    why = "Lava does not report them"
+    rows = [
+        ("accuracy", quantities.percent(figures["accuracy"])),
+        ("right answers", f"{count(figures['correct'])} of {count(figures['samples'])}"),
+        ("spikes a sample", count(figures["spikes_per_sample"])),
+        ("synaptic operations a sample", count(figures["synops_per_sample"])),
+        ("samples a second", count(figures["samples_per_second"])),
+        ("seconds", f"{figures['seconds']:.2f}"),
+    ]
+    if figures["read_out"] == "voltage":
+        rows.append(("spikes of the read-out (must be 0)", count(figures["readout_spikes"])))
+    return [*rows, ("clips of a voltage (must be 0)", count(clips, why))]
+
+
+@contextmanager
+def progress_bar(wanted: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on the standard error while samples run; None where nobody would see it."""
+    console = make_console(stderr=True)
+    if not wanted or not console.is_terminal:
+        yield None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("samples", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
