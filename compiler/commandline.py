@@ -87,7 +87,7 @@ def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int
     )
     for index, column in enumerate(columns):
         justify: Any = "left" if index < left else "right"
-        table.add_column(column, justify=justify, overflow="fold", vertical="bottom")
+        table.add_column(column, justify=justify, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table

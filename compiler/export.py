@@ -61,6 +61,7 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
               help="Samples compared spike by spike in Lava.")  # fmt: skip
 @click.option("--config", type=click.Path(path_type=Path), help="Settings as a TOML file.")
 @click.option("--quiet", is_flag=True, help="Print errors alone.")
+@click.option("--doctor", is_flag=True, help="Check this machine, say what to fix, and end.")
 def export(**options: Any) -> None:
     """Compile a trained network, without its data, into a private spiking network for Loihi.
 
@@ -68,9 +69,13 @@ def export(**options: Any) -> None:
     pixels in [0, 1], minus --mean, over --std. Without MODEL and --preset the embedded
     default is compiled: preset digits. Only DIR/model.net is made to leave the house.
     """
+    first, last, quiet = options.pop("first"), options.pop("last"), options.pop("quiet")
+    if options.pop("doctor"):
+        from compiler.doctor import diagnose
+
+        click.get_current_context().exit(diagnose(options["out"], quiet))
     from compiler.pipeline import compile_network
 
-    first, last, quiet = options.pop("first"), options.pop("last"), options.pop("quiet")
     _check_order(first, last)
     request = _request(options)
     screen = _screen(quiet)
