@@ -21,8 +21,7 @@ class Stage:
     """A step with its name, what it says on the screen, its settings and its files.
 
     `settings` are the values that, with the stages before it, decide the result; `files`
-    are names inside DIR; `always` marks a stage that is cheap and looks at the outside
-    world, and so runs every time.
+    are names inside DIR; `always` marks a stage that is cheap and runs every time.
     """
 
     name: str
@@ -42,9 +41,8 @@ STAGES: tuple[Stage, ...] = (
         "load",
         "Reading the trained network",
         steps.load_model_step,
-        lambda run: asdict(run.request.model),
+        lambda run: [asdict(run.request.model), steps.source_fingerprint(run.request.model)],
         (_private(steps.ANN),),
-        always=True,
     ),
     Stage(
         "lower",

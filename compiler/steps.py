@@ -16,7 +16,7 @@ from compiler.ir.ann import AnnGraph, InputAffine
 from compiler.ir.chip import ChipGraph
 from compiler.ir.snn import Encoding, SnnGraph
 from compiler.ir.synthetic import SyntheticSet
-from compiler.run_folder import RunFolder, key_of
+from compiler.run_folder import RunFolder, file_hash, key_of
 from compiler.store import load, save
 
 ANN, LOWERED, SYNTHETIC = "ann.safetensors", "lowered.safetensors", "synthetic.safetensors"
@@ -127,6 +127,16 @@ def load_model_step(run: Run, tell: Tell) -> Results:
         "classes": graph.classes,
         "parameters": graph.parameters,
     }
+
+
+def source_fingerprint(model: Model) -> str:
+    """What tells whether the model has changed: a file's hash; a factory counts as new each time."""
+    import uuid
+
+    from compiler.presets import find_preset
+
+    path = find_preset(model.preset).weights if model.preset else Path(model.spec or "")
+    return file_hash(path) if path.is_file() else uuid.uuid4().hex
 
 
 def _read_model(model: Model) -> AnnGraph:
