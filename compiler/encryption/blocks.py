@@ -12,13 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from lava.lib.dl.slayer.neuron.cuba import SCALE_RHO_MULT, TAU_RHO_MULT
-from lava.lib.dl.slayer.utils.quantize import quantize
 
 from compiler.chip.execute import apply_synapses
 from compiler.chip.fields import BIAS_MANT
 from compiler.encryption import kernels
-from compiler.encryption.quiet import slayer
+from compiler.encryption.quiet import SCALE_RHO_MULT, TAU_RHO_MULT, quantize, slayer
 from compiler.ir.geometry import ConvGeometry, Shape
 
 STATE_SCALE = 4096

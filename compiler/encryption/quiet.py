@@ -1,4 +1,8 @@
-"""lava-dl's SLAYER, imported without what it prints and without what it does not need here."""
+"""lava-dl's SLAYER, imported without what it prints and without what it does not need here.
+
+Every module of lava-dl that the package uses comes through here: an import beside this one
+would run first and bring the noise back.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +27,10 @@ with (
     warnings.simplefilter("ignore")
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     from lava.lib.dl import slayer
+    from lava.lib.dl.slayer.neuron.cuba import SCALE_RHO_MULT, TAU_RHO_MULT
+    from lava.lib.dl.slayer.utils.quantize import quantize
 
 if _absent:
     del sys.modules[_UNUSED]
 
-__all__ = ["slayer"]
+__all__ = ["SCALE_RHO_MULT", "TAU_RHO_MULT", "quantize", "slayer"]

@@ -1,0 +1,158 @@
+"""Training with SLAYER blocks: it trains, it stops, it goes on after an interruption."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from compiler.chip.fixed_point import quantize_bias
+from compiler.config import EncryptionConfig
+from compiler.encryption.checkpoint import Checkpoints
+from compiler.encryption.train import Encryption, TrainingState, distillation, encrypt
+from compiler.errors import EnvironmentProblem
+from compiler.ir.snn import SnnGraph
+from compiler.store import save
+
+ROOT = Path(__file__).parents[2]
+CONFIG = EncryptionConfig(epochs=3, batch=32, learning_rate=2e-2, patience=3)
+
+
+def train(lesson: Any, config: EncryptionConfig = CONFIG, seed: int = 0, **more: Any) -> Encryption:
+    return encrypt(lesson.ann, lesson.converted, lesson.synthetic, config, seed, **more)
+
+
+@pytest.fixture(scope="module")
+def trained(lesson: Any) -> Encryption:
+    return train(lesson)
+
+
+def content(graph: SnnGraph, folder: Path) -> bytes:
+    save(graph, folder / "graph.safetensors")
+    return (folder / "graph.safetensors").read_bytes()
+
+
+def test_the_loss_falls_and_every_weight_and_bias_moves(lesson: Any, trained: Encryption) -> None:
+    losses = [epoch.loss for epoch in trained.epochs]
+    assert trained.best_epoch > 0 and losses[trained.best_epoch] < 0.7 * losses[0]
+    assert [epoch.epoch for epoch in trained.epochs] == list(range(len(losses)))
+    for before, after in zip(lesson.converted.layers, trained.graph.layers, strict=True):
+        assert np.linalg.norm(after.weight - before.weight) > 0.01 * np.linalg.norm(before.weight)
+        assert np.any(quantize_bias(after.bias)), f"the bias of {before.name} stands still"
+
+
+def test_biases_work(lesson: Any) -> None:
+    """With weights that cannot move, biases alone must bring the loss down."""
+    from compiler.encryption import train as module
+
+    class BiasesAlone(torch.optim.Adam):
+        def __init__(self, parameters: list[torch.Tensor], rate: float) -> None:
+            super().__init__([p for p in parameters if p.dim() in (1, 3)], rate)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.torch.optim, "Adam", BiasesAlone)
+        found = train(lesson)
+    for before, after in zip(lesson.converted.layers, found.graph.layers, strict=True):
+        np.testing.assert_allclose(after.weight, before.weight, atol=1e-4)
+    assert min(epoch.loss for epoch in found.epochs) < 0.9 * found.epochs[0].loss
+
+
+def test_the_same_seed_gives_the_same_bytes(
+    lesson: Any, trained: Encryption, tmp_path: Path
+) -> None:
+    torch.manual_seed(5)
+    np.random.seed(5)
+    assert content(train(lesson).graph, tmp_path) == content(trained.graph, tmp_path)
+    assert content(train(lesson, seed=1).graph, tmp_path) != content(trained.graph, tmp_path)
+
+
+class Stop(Exception):
+    """An interruption."""
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_going_on_from_a_checkpoint_is_the_same_bit_for_bit(
+    lesson: Any, trained: Encryption, tmp_path: Path, after: int
+) -> None:
+    checkpoints = Checkpoints(tmp_path / "checkpoint", "key")
+    assert checkpoints.read() is None
+
+    def write_and_stop(state: TrainingState) -> None:
+        checkpoints.write(state)
+        if len(state.epochs) == after + 1:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(lesson, checkpoint=write_and_stop)
+    resumed = train(lesson, resume=checkpoints.read())
+    assert resumed.epochs == trained.epochs and resumed.best_epoch == trained.best_epoch
+    assert content(resumed.graph, tmp_path) == content(trained.graph, tmp_path)
+
+
+def test_a_checkpoint_of_other_settings_is_not_used(lesson: Any, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    config = replace(CONFIG, epochs=1)
+    train(lesson, config, checkpoint=Checkpoints(path, "one").write)
+    assert Checkpoints(path, "one").read() is not None
+    assert Checkpoints(path, "other").read() is None
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_the_best_epoch_is_kept(lesson: Any, tmp_path: Path) -> None:
+    """Also when later ones are worse; every epoch's network is caught on the way."""
+    caught: list[dict[str, Any]] = []
+    config = replace(CONFIG, epochs=6, learning_rate=0.3, patience=6)
+    found = train(
+        lesson,
+        config,
+        checkpoint=lambda s: caught.append({k: v.clone() for k, v in s.network.items()}),
+    )
+    losses = [epoch.loss for epoch in found.epochs]
+    assert found.best_epoch == int(np.argmin(losses))
+    if found.best_epoch:
+        state = caught[found.best_epoch - 1]
+        for index, layer in enumerate(found.graph.layers):
+            weight = state[f"blocks.{index}.synapse.weight"].double().numpy() * 64
+            np.testing.assert_array_equal(layer.weight, weight.reshape(layer.weight.shape))
+
+
+def test_it_stops_early_and_may_keep_the_network_untrained(lesson: Any, tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=9, learning_rate=30.0, patience=2)
+    found = train(lesson, config)
+    assert found.best_epoch == 0 and len(found.epochs) == 3
+    for before, after in zip(lesson.converted.layers, found.graph.layers, strict=True):
+        np.testing.assert_allclose(after.weight, before.weight, rtol=1e-6, atol=1e-5)
+
+
+def test_a_loss_that_is_no_number_is_named(lesson: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from compiler.encryption import train as module
+
+    monkeypatch.setattr(module, "distillation", lambda logits, *_: logits.sum() * torch.nan)
+    with pytest.raises(EnvironmentProblem, match=r"not finite after epoch 1(.|\n)*learning rate"):
+        train(lesson)
+
+
+def test_distillation_is_the_divergence_from_the_teacher() -> None:
+    teacher = torch.tensor([[2.0, 0.0, -1.0]])
+    assert float(distillation(teacher, teacher, 3.0)) == pytest.approx(0, abs=1e-6)
+    student = torch.tensor([[0.0, 0.0, 0.0]])
+    p = torch.softmax(teacher / 2, 1)
+    expected = 4 * float((p * (p.log() - torch.log_softmax(student / 2, 1))).sum())
+    assert float(distillation(student, teacher, 2.0)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_lava_dl_is_imported_without_a_word() -> None:
+    """And without torchvision's detection models, which take seconds."""
+    code = (
+        "import sys, compiler.encryption.train;print('torchvision.models.detection' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("False\n", "")
