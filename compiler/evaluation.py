@@ -3,50 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from audit.reconvert import Activation, reconvert
 from compiler.chip.execute_float import batch_size, encode_nhwc, run_snn
-from compiler.ir.ann import AnnGraph
+from compiler.chip.fields import TIMESTEP_CHOICES
 from compiler.ir.chip import ChipGraph
 from compiler.ir.geometry import Array
 from compiler.ir.run_ann import run_ann
 from compiler.ir.snn import SnnGraph
+from compiler.judge import Judge
 from sim.reference import simulate
 from sim.results import SimulationResult
 
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class Judge:
-    """Images to judge by: labels are None for synthetic images, which have none.
-
-    teacher_nk: the ANN's logits.
-    """
-
-    images_nchw: Array
-    labels_n: Array | None
-    teacher_nk: Array
-
-    def row(self, name: str, predictions_n: Array, timesteps: int | None) -> dict[str, Any]:
-        """One entry of the report's `stages`; accuracy is None without labels."""
-        count = len(predictions_n)
-        labels = None if self.labels_n is None else self.labels_n[:count]
-        accuracy = None if labels is None else float(np.mean(predictions_n == labels))
-        agreement = float(np.mean(predictions_n == self.teacher_nk[:count].argmax(1)))
-        images = "held-out synthetic images" if labels is None else "evaluation images"
-        return {
-            "name": name,
-            "accuracy": accuracy,
-            "ann_agreement": agreement,
-            "samples": count,
-            "timesteps": timesteps,
-            "images": images,
-        }
+MOST_STEP_SAMPLES = 1000
+"""Images for the accuracy at fewer time-steps; more would cost as much as the whole evaluation."""
 
 
 def evaluate_stages(
@@ -88,16 +64,45 @@ def _parts(images: Array, size: int) -> Iterator[tuple[int, Array]]:
 def reconverted_accuracy(chip: ChipGraph, judge: Judge) -> dict[str, Any]:
     """Accuracy of the exported integers run as a plain and as a clipped ReLU network.
 
-    Agreement with the ANN where there are no labels; `measure` says which.
+    relu, clipped_relu: accuracy, None without labels; ann_agreement: the same two as the
+    share of images on which they answer as the ANN does.
     """
-    measure = "ann_agreement" if judge.labels_n is None else "accuracy"
-    truth = judge.teacher_nk.argmax(1) if judge.labels_n is None else judge.labels_n
     kinds: tuple[Activation, ...] = ("relu", "clipped_relu")
-    values: dict[str, Any] = {"measure": measure}
-    for kind in kinds:
-        answer = run_ann(reconvert(chip, kind), judge.images_nchw).argmax(1)
-        values[kind] = float(np.mean(answer == truth))
+    answers = {kind: run_ann(reconvert(chip, kind), judge.images_nchw).argmax(1) for kind in kinds}
+    values: dict[str, Any] = {kind: judge.accuracy(answers[kind]) for kind in kinds}
+    values["ann_agreement"] = {kind: judge.ann_agreement(answers[kind]) for kind in kinds}
     return values
+
+
+def confusion_matrix(judge: Judge, predictions_n: Array) -> dict[str, Any] | None:
+    """How often each class was taken for each other: counts[true][answer]; None without labels."""
+    if judge.labels_n is None:
+        return None
+    classes = judge.teacher_nk.shape[1]
+    counts = np.zeros((classes, classes), np.int64)
+    np.add.at(counts, (judge.labels_n[: len(predictions_n)], predictions_n), 1)
+    names = judge.class_names
+    labels = names if len(names) == classes else tuple(str(k) for k in range(classes))
+    return {"labels": list(labels), "counts": counts.tolist()}
+
+
+def accuracy_by_timestep(chip: ChipGraph, judge: Judge) -> list[dict[str, Any]]:
+    """Accuracy of the same integers run for fewer time-steps, and for all; [] without labels.
+
+    Nothing is trained or balanced again. At most MOST_STEP_SAMPLES images are used.
+    """
+    if judge.labels_n is None or chip.timesteps is None:
+        return []
+    images = judge.images_nchw[:MOST_STEP_SAMPLES]
+    choices = [steps for steps in TIMESTEP_CHOICES if steps <= chip.timesteps]
+    return [
+        {
+            "timesteps": steps,
+            "accuracy": judge.accuracy(simulate(chip, images, timesteps=steps).predictions_n),
+            "samples": len(images),
+        }
+        for steps in choices
+    ]
 
 
 def weight_change(converted: SnnGraph, chip: ChipGraph) -> dict[str, float]:
@@ -111,24 +116,17 @@ def weight_change(converted: SnnGraph, chip: ChipGraph) -> dict[str, float]:
 
 
 def health(result: SimulationResult) -> dict[str, Any]:
-    """Counted, not assumed: spikes of the read-out, clips of v, silent and saturated neurons."""
+    """Counted, not assumed: spikes of the read-out, clips of v, silent and saturated neurons.
+
+    silent, saturated: neurons of a layer that never, and that always spiked on these images.
+    """
     hidden = result.layers[:-1] if len(result.layers) > 1 else result.layers
     always = result.samples * result.timesteps
     return {
         "readout_spikes": result.readout_spikes,
         "voltage_saturations": sum(layer.saturations for layer in result.layers),
-        "layers": [
-            {
-                "name": layer.name,
-                "neurons": int(layer.spikes_chw.size),
-                "silent": int(np.count_nonzero(layer.spikes_chw == 0)),
-                "saturated": int(np.count_nonzero(layer.spikes_chw == always)),
-            }
-            for layer in hidden
-        ],
+        "silent": {layer.name: int(np.count_nonzero(layer.spikes_chw == 0)) for layer in hidden},
+        "saturated": {
+            layer.name: int(np.count_nonzero(layer.spikes_chw == always)) for layer in hidden
+        },
     }
-
-
-def teacher_logits(graph: AnnGraph, images_nchw: Array) -> Array:
-    """The ANN's logits (N, classes)."""
-    return run_ann(graph, images_nchw)

@@ -2,67 +2,79 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
+from compiler.report_parts.words import broken_rules
 from compiler.run_folder import file_hash
 from compiler.steps import Run, peak_memory_bytes
 from compiler.versions import tool_versions
+from sim.energy import energy_sources
 
 REPORT_SCHEMA = 1
 
 
 def gather_report(run: Run) -> dict[str, Any]:
-    """The content of report.json from what the manifest holds."""
+    """The content of report.json and resources.json from what the manifest holds."""
     results = {name: record.results for name, record in run.folder.records.items()}
-    evaluation, verification = results["evaluate"], results["verify"]
-    return {
+    evaluated, verified = results["evaluate"], results["verify"]
+    report = {
         "schema_version": REPORT_SCHEMA,
+        "created": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "command": run.request.command,
         "seed": run.config.seed,
         "versions": tool_versions(),
-        "command": run.request.command,
+        "hashes": _hashes(run, results),
         "model": {key: results["load"][key] for key in MODEL_KEYS},
-        "stages": evaluation["stages"],
+        "timesteps": run.config.convert.timesteps,
+        "encoding": run.encoding.code,
+        "evaluation": evaluated["evaluation"],
+        "stages": evaluated["stages"],
         "encryption": {
-            "recipe": results["encrypt"]["recipe"],
-            "weight_change": evaluation["weight_change"],
-            "reconverted": evaluation["reconverted"],
-            "best_epoch": results["encrypt"]["best_epoch"],
-            "epochs": results["encrypt"]["epochs"],
+            **{key: results["encrypt"][key] for key in ("recipe", "best_epoch", "epochs")},
+            "weight_change": evaluated["weight_change"],
+            "reconverted": evaluated["reconverted"],
         },
-        "conversion": _without_memory(results["convert"]),
-        "synthesis": _without_memory(results["synthesize"]),
-        "lowering": _without_memory(results["lower"]),
-        "quantization": _without_memory(results["quantize"]),
-        "agreement": {
-            "slayer_vs_reference": verification["slayer_vs_reference"],
-            "reference_vs_lava": verification["reference_vs_lava"],
-        },
-        "health": evaluation["health"],
-        "layers": evaluation["layers"],
-        "energy": evaluation["energy"],
-        "energy_claim": evaluation["energy_claim"],
-        "resources": evaluation["resources"],
+        "agreement": {key: verified[key] for key in ("slayer_vs_reference", "reference_vs_lava")},
+        "health": evaluated["health"],
+        **{key: evaluated[key] for key in EVALUATED_KEYS},
+        "energy_sources": energy_sources(),
+        **{key: _without_memory(results[stage]) for key, stage in STAGE_KEYS.items()},
         "timing": {name: record.seconds for name, record in run.folder.records.items()},
         "peak_memory_bytes": _peak_memory(results),
         "files": _files(run),
-        "hashes": {"model.net": file_hash(run.folder.model)},
-        "warnings": warnings(results),
     }
+    return {**report, "warnings": warnings(report)}
 
 
 MODEL_KEYS = ("name", "input_shape", "classes", "parameters")
+EVALUATED_KEYS = (
+    "layers",
+    "energy",
+    "privatesnn_claim",
+    "resources",
+    "confusion_matrix",
+    "accuracy_by_timestep",
+)
+STAGE_KEYS = {
+    "lowering": "lower",
+    "synthesis": "synthesize",
+    "conversion": "convert",
+    "quantization": "quantize",
+}
+"""Key of the report -> stage whose own results stand there."""
 
 
-def warnings(results: dict[str, Any]) -> list[str]:
+def warnings(report: dict[str, Any]) -> list[str]:
     """What a user should know before trusting the file."""
     found = [
-        *results["evaluate"]["notes"],
-        *_health_warnings(results["evaluate"]["health"]),
-        *_bound_warnings(results["quantize"]),
-        *results["lower"]["notes"],
-        *_resource_warnings(results["evaluate"]["resources"]),
+        *_evaluation_warnings(report["evaluation"]),
+        *_health_warnings(report["health"], report["layers"]),
+        *_bound_warnings(report["quantization"]),
+        *report["lowering"]["notes"],
+        *broken_rules(report),
     ]
-    if results["encrypt"]["best_epoch"] == 0:
+    if report["encryption"]["best_epoch"] == 0:
         found.append(
             "training did not improve the held-out loss: the weights are the converted ones, "
             "and nothing was obfuscated"
@@ -70,7 +82,14 @@ def warnings(results: dict[str, Any]) -> list[str]:
     return found
 
 
-def _health_warnings(health: dict[str, Any]) -> list[str]:
+def _evaluation_warnings(evaluation: dict[str, Any]) -> list[str]:
+    note = evaluation["note"]
+    if not note:
+        return []
+    return [f"accuracy not measured: {note}" if evaluation["images"] == "synthetic" else note]
+
+
+def _health_warnings(health: dict[str, Any], layers: list[dict[str, Any]]) -> list[str]:
     found = []
     if health["readout_spikes"]:
         found.append(
@@ -82,15 +101,16 @@ def _health_warnings(health: dict[str, Any]) -> list[str]:
             f"v was clipped {health['voltage_saturations']} times: raise readout_margin in "
             "[convert] or lower --timesteps"
         )
-    for layer in health["layers"]:
-        if layer["silent"] > layer["neurons"] // 2:
-            share = layer["silent"] / layer["neurons"]
+    neurons = {row["name"]: row["neurons"] for row in layers}
+    for name, silent in health["silent"].items():
+        if silent > neurons[name] // 2:
             found.append(
-                f"layer {layer['name']}: {share:.0%} of the neurons never fired; a high "
+                f"layer {name}: {silent / neurons[name]:.0%} of the neurons never fired; a high "
                 "percentile or dead ReLUs in the ANN are the likely cause"
             )
-        if layer["saturated"]:
-            found.append(f"layer {layer['name']}: {layer['saturated']} neurons fired at every step")
+    for name, always in health["saturated"].items():
+        if always:
+            found.append(f"layer {name}: {always} neurons fired at every step")
     return found
 
 
@@ -103,13 +123,13 @@ def _bound_warnings(quantized: dict[str, Any]) -> list[str]:
     ]
 
 
-def _resource_warnings(resources: list[dict[str, Any]]) -> list[str]:
-    return [
-        f"{row['chip']}, {violation['rule']}: layer {violation['layer']}: found "
-        f"{violation['found']}; allowed: {violation['allowed']}. {violation['remedy']}"
-        for row in resources
-        for violation in row["violations"]
-    ]
+def _hashes(run: Run, results: dict[str, Any]) -> dict[str, str]:
+    hashes = {
+        "sha256 of model.net": file_hash(run.folder.model),
+        "sha256 of its layers": results["export"]["layer_hash"],
+    }
+    images = results["evaluate"]["evaluation"]["sha256"]
+    return hashes | ({"sha256 of the evaluation images": images} if images else {})
 
 
 def _without_memory(results: dict[str, Any]) -> dict[str, Any]:
@@ -127,6 +147,7 @@ def _files(run: Run) -> list[dict[str, Any]]:
         ("model.net", "the spiking network for Loihi", True),
         ("report.html", "this report, for people", False),
         ("report.json", "this report, for programs", False),
+        ("resources.json", "what lies on each core of the chips", False),
         ("manifest.json", "what was run and the hashes of its files", False),
         ("private", "the ANN, the synthetic images, the stages' files", False),
     )

@@ -103,7 +103,7 @@ STAGES: tuple[Stage, ...] = (
         "Writing the report",
         steps.report_step,
         lambda run: None,
-        ("report.json", "report.html"),
+        ("report.json", "resources.json", "report.html"),
         always=True,
     ),
 )

@@ -1,4 +1,5 @@
-"""Results as people and programs read them: a terminal table, report.json, report.html.
+"""Results as people and programs read them: a terminal table, report.json, resources.json and
+report.html.
 
 The report is plain data with the fields that docs/report.md lists; a number that was not
 measured is None and shows as "not measured", with the reason where one is known.
@@ -27,6 +28,21 @@ def render_table(report: Report, console: Console) -> None:
     from compiler.report_parts import table
 
     table.render(plain(report), console)
+
+
+def write_report_files(report: Report, folder: Path) -> None:
+    """Write report.json, resources.json and report.html.
+
+    The map of every core goes into resources.json and is left out of report.json.
+    """
+    lean = [
+        {key: value for key, value in chip.items() if key != "core_map"}
+        for chip in report.get("resources") or ()
+    ]
+    write_report_json({**report, "resources": lean}, folder / "report.json")
+    whole = {"schema_version": report["schema_version"], "chips": report.get("resources") or ()}
+    write_report_json(whole, folder / "resources.json")
+    write_report_html(report, folder / "report.html")
 
 
 def write_report_json(report: Report, path: Path) -> None:

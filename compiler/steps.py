@@ -130,7 +130,7 @@ def load_model_step(run: Run, tell: Tell) -> Results:
 
 
 def source_fingerprint(model: Model) -> str:
-    """What tells whether the model has changed: a file's hash; a factory counts as new each time."""
+    """What tells whether the model has changed: a file's hash; a factory is new each time."""
     import uuid
 
     from compiler.presets import find_preset
@@ -308,56 +308,45 @@ def _reject(run: Run) -> None:
 
 def evaluate_step(run: Run, tell: Tell) -> Results:
     """Accuracy of every stage over the same images; the first time that real data is read."""
-    from compiler.evaluation import (
-        evaluate_stages,
-        health,
-        reconverted_accuracy,
-        weight_change,
-    )
+    from compiler import evaluation
     from compiler.operations import operations
     from netx_export import read_netx
 
-    chip = read_netx(run.folder.model).graph
-    judge, notes = _judge(run)
-    for note in notes:
-        tell.note(note)
-    converted = run.converted()
-    rows, result = evaluate_stages(judge, converted, run.encrypted(), chip, tell.progress)
+    chip, ann, converted = read_netx(run.folder.model).graph, run.ann(), run.converted()
+    judge = _judge(run, ann)
+    if judge.note:
+        unmeasured = "accuracy not measured: " if judge.labels_n is None else ""
+        tell.note(unmeasured + judge.note)
+    rows, result = evaluation.evaluate_stages(
+        judge, converted, run.encrypted(), chip, tell.progress
+    )
     lava = _lava_row(run, judge)
     return {
-        "notes": notes,
+        "evaluation": judge.describe(),
         "stages": [*rows, *([lava] if lava else [])],
-        "reconverted": reconverted_accuracy(chip, judge),
-        "weight_change": weight_change(converted, chip),
-        "health": health(result),
-        **operations(run.lowered(), chip, result),
+        "reconverted": evaluation.reconverted_accuracy(chip, judge),
+        "weight_change": evaluation.weight_change(converted, chip),
+        "health": evaluation.health(result),
+        "confusion_matrix": evaluation.confusion_matrix(judge, result.predictions_n),
+        "accuracy_by_timestep": evaluation.accuracy_by_timestep(chip, judge),
+        **operations(ann, chip, result),
     }
 
 
-def _judge(run: Run) -> tuple[Any, list[str]]:
+def _judge(run: Run, ann: AnnGraph) -> Any:
     """Real images where there are some, else the held-out synthetic ones; and why."""
-    from compiler.evaluation import Judge, teacher_logits
-    from sim.datasets import load_dataset
+    from compiler.judge import judge_by_data, judge_by_synthetic
 
-    request, graph = run.request, run.ann()
-    reason = "no evaluation data was given (--eval DATA measures accuracy)"
+    request = run.request
+    reason = "no labelled images were given; --eval DATA measures it"
     if request.evaluation:
         try:
-            data = load_dataset(
-                request.evaluation, graph.input_shape, request.samples, run.config.seed
-            )
-            return Judge(data.images_nchw, data.labels, teacher_logits(graph, data.images_nchw)), []
+            return judge_by_data(ann, request.evaluation, request.samples, run.config.seed)
         except DataError as problem:
             if not request.evaluation_optional:
                 raise
-            reason = str(problem)
-    synthetic = run.synthetic()
-    part = synthetic.validation
-    note = (
-        "accuracy was not measured; the agreement with the ANN is on held-out synthetic "
-        f"images: {reason}"
-    )
-    return Judge(synthetic.pixels(part), None, synthetic.logits_nk[part]), [note]
+            reason = "; ".join([problem.summary, *(part.remedy for part in problem.problems)])
+    return judge_by_synthetic(run.synthetic(), reason)
 
 
 def _lava_row(run: Run, judge: Any) -> Results | None:
@@ -372,13 +361,11 @@ def _lava_row(run: Run, judge: Any) -> Results | None:
 
 
 def report_step(run: Run, tell: Tell) -> Results:
-    """Gather everything into report.json and report.html."""
+    """Gather everything into report.json, resources.json and report.html."""
     from compiler.gather import gather_report
-    from compiler.report import write_report_html, write_report_json
+    from compiler.report import write_report_files
 
-    report = gather_report(run)
-    write_report_json(report, run.folder.path / "report.json")
-    write_report_html(report, run.folder.path / "report.html")
+    write_report_files(gather_report(run), run.folder.path)
     return {}
 
 

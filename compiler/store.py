@@ -74,8 +74,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON with sorted keys, under a temporary name first."""
-    write_bytes(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+    """Write JSON, keys in their order, under a temporary name first."""
+    write_bytes(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
 def _describe(value: Any, arrays: dict[str, Any]) -> Any:

@@ -108,6 +108,21 @@ def load_dataset(
     )
 
 
+def class_name_note(class_names: tuple[str, ...], data: Dataset) -> str | None:
+    """What to say where a network's classes and the data's are named or ordered differently."""
+    if not class_names or class_names == data.class_names:
+        return None
+    return (
+        f"the classes of {data.name} have other names than the network's, or another order "
+        f"({_few(data.class_names)} against {_few(class_names)}): accuracies hold only if "
+        "class k is the same in both"
+    )
+
+
+def _few(names: tuple[str, ...], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
 def choose_evenly(labels_n: Array, samples: int, seed: int, name: str = "data") -> Array:
     """Return `samples` sorted indices spread evenly over the classes present, chosen by `seed`.
 

@@ -13,7 +13,7 @@ from compiler.errors import Problem, UsageError
 from compiler.ir.chip import ChipGraph
 from compiler.ir.snn import Code, Encoding
 from netx_export import NetxFile, read_netx
-from sim.datasets import Dataset, load_dataset
+from sim.datasets import Dataset, class_name_note, load_dataset
 from sim.energy import energy_rows
 from sim.results import SimulationResult
 from sim.synops import build_operations
@@ -196,17 +196,8 @@ def _data_notes(graph: ChipGraph, data: Dataset, request: Request) -> list[str]:
             f"{len(data)} samples, since Lava takes about a second or more for each; "
             "--samples N runs N"
         )
-    if graph.class_names and graph.class_names != data.class_names:
-        notes.append(
-            f"the classes of {data.name} have other names than the network's, or another order "
-            f"({_names(data.class_names)} against {_names(graph.class_names)}): the accuracy "
-            "holds only if class k is the same in both"
-        )
-    return notes
-
-
-def _names(names: tuple[str, ...], most: int = 4) -> str:
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+    named = class_name_note(graph.class_names, data)
+    return [*notes, named] if named else notes
 
 
 def _health_notes(graph: ChipGraph, result: SimulationResult) -> list[str]:

@@ -14,17 +14,13 @@ from sim.tables import Row
 AGREEMENT = ("between", "samples", "spikes", "different")
 ENERGY = tables.ENERGY_COLUMNS
 _COUNTED = ("samples", "spikes", "mismatches")
-_COMPARED = {
-    "slayer_vs_reference": "SLAYER and the integer simulator",
-    "reference_vs_lava": "the integer simulator and Lava",
-}
 
 
 def agreement(report: Report) -> list[Row]:
     """Which simulators were compared: samples, spikes, differing spikes."""
     rows: list[Row] = []
     for key, pair in (report.get("agreement") or {}).items():
-        title = _COMPARED.get(key, key)
+        title = words.COMPARED.get(key, key)
         if not pair:
             rows.append((title, "not compared", "", ""))
             continue
@@ -48,21 +44,31 @@ def energy_notes(report: Report, sources: bool) -> list[str]:
     return tables.energy_notes(report.get("energy") or (), sources)
 
 
-def read_out_again(report: Report) -> list[tuple[str, float | None]]:
-    """Accuracy of the ANN and of the file's weights put back into ordinary networks."""
+def read_out_again(report: Report) -> list[tuple[str, float | None, float | None]]:
+    """The ANN, and the file's weights put back into ordinary networks.
+
+    Each with its accuracy and the share of images on which it answers as the ANN does.
+    """
     again = (report.get("encryption") or {}).get("reconverted") or {}
-    ann = (words.stages_by_name(report).get("ann") or {}).get("accuracy")
+    agreement = again.get("ann_agreement") or {}
+    ann = words.stages_by_name(report).get("ann") or {}
     return [
-        ("the ANN itself", ann),
-        ("this file's weights, plain ReLU", again.get("relu")),
-        ("this file's weights, clipped ReLU", again.get("clipped_relu")),
+        ("the ANN itself", ann.get("accuracy"), ann.get("ann_agreement")),
+        ("this file's weights, plain ReLU", again.get("relu"), agreement.get("relu")),
+        (
+            "this file's weights, clipped ReLU",
+            again.get("clipped_relu"),
+            agreement.get("clipped_relu"),
+        ),
     ]
 
 
 def weight_changes(report: Report) -> list[Row]:
     """Relative change of every weight matrix by training."""
     changes = (report.get("encryption") or {}).get("weight_change") or {}
-    return [(layer, quantities.percent(change)) for layer, change in changes.items()]
+    return [
+        (words.layer_title(layer), quantities.percent(change)) for layer, change in changes.items()
+    ]
 
 
 def leaves(entry: Mapping[str, Any]) -> str:

@@ -127,7 +127,7 @@ def _axes(low: float, x_title: str) -> str:
         value = low + (1 - low) * i / 4
         y = top + height * (1 - i / 4)
         parts.append(f'<line class="grid" x1="{left}" x2="{left + width}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{left - 6}" y="{y + 4}" class="end">{value:.0%}</text>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4}" class="end">{100 * value:.3g}%</text>')
     middle = left + width / 2
     parts.append(f'<text x="{middle}" y="{top + height + 34}" class="mid">{escape(x_title)}</text>')
     return "".join(parts)

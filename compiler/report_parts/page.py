@@ -38,10 +38,11 @@ def page(report: Report) -> dict[str, Any]:
         "title": f"{name} as a spiking network",
         "heading": words.heading(report),
         "summary": words.summary(report),
-        "warnings": list(report.get("warnings") or ()),
+        "warnings": words.other_warnings(report),
         "accuracy": _accuracy(report),
         "by_timestep": _by_timestep(report),
         "agreement": cells.agreement(report),
+        "agreement_note": words.COMPARED_NOTE,
         "health": words.health(report),
         "privacy": _privacy(report),
         "leakage": _leakage(report),
@@ -70,7 +71,7 @@ def _accuracy(report: Report) -> dict[str, Any] | None:
     bars = []
     for stage in stages:
         small = f"{quantities.count(stage.get('samples'))} samples"
-        if measured:
+        if measured and stage["name"] != "ann":
             small += f", agrees with the ANN on {quantities.percent(stage.get('ann_agreement'))}"
         title = words.stage_title(stage["name"])
         bars.append(_bar(title, stage.get(key), quantities.percent(stage.get(key)), small))
@@ -97,14 +98,22 @@ def _privacy(report: Report) -> dict[str, Any] | None:
     if not report.get("encryption"):
         return None
     why = words.why_no_accuracy(report)
+    verdict = words.leak_verdict(report)
+    scores = [
+        _bar(
+            name,
+            agreement if accuracy is None else accuracy,
+            quantities.percent(agreement if accuracy is None else accuracy),
+            "agreement with the ANN" if accuracy is None else "",
+            series=4 if i else 7,
+        )
+        for i, (name, accuracy, agreement) in enumerate(cells.read_out_again(report))
+    ]
     return {
-        "verdict": words.leak_verdict(report)
-        or f"Re-converted accuracy {quantities.missing(why)}.",
-        "scores": [
-            _bar(name, value, quantities.percent(value), series=4 if i else 7)
-            for i, (name, value) in enumerate(cells.read_out_again(report))
-        ],
+        "verdict": verdict or f"Re-converted accuracy {quantities.missing(why)}.",
+        "scores": scores,
         "changes": cells.weight_changes(report),
+        "note": words.OBFUSCATION,
     }
 
 
@@ -239,7 +248,10 @@ def _chip(chip: Mapping[str, Any]) -> dict[str, Any]:
     keys = ("neurons", "cores", "synaptic_words", "input_axons", "output_axons")
     drawable = 0 < len(cores) <= _MOST_SQUARES and limits
     names = list(dict.fromkeys(use["layer"] for use in cores))
-    series = [{"name": name, "series": i % charts.COLOURS} for i, name in enumerate(names)]
+    series = [
+        {"name": words.layer_title(name), "series": i % charts.COLOURS}
+        for i, name in enumerate(names)
+    ]
     columns = ["layer", "kind", "cut into", "neurons", "cores", "words of synapses"]
     return {
         "name": chip["chip"],

@@ -21,10 +21,10 @@ def sections(report: Report) -> Iterable[tuple[str, RenderableType]]:
     makers: tuple[tuple[str, Callable[[Report], RenderableType | None]], ...] = (
         ("Accuracy", _accuracy),
         ("Every spike compared", _agreement),
+        ("What the weights give away", _privacy),
         ("Operations a sample", _operations),
         ("Dynamic energy an inference", _energy),
         ("Cores", _cores),
-        ("What the weights give away", _privacy),
         ("Health", _health),
         ("Files", _files),
     )
@@ -66,13 +66,15 @@ def _accuracy(report: Report) -> RenderableType | None:
     ]
     if all(stage.get("accuracy") is None for stage in stages):
         parts.append(Text(f"Accuracy not measured: {why}."))
-    parts.append(Text(f"Measured on {words.images_in_words(report)}."))
+    parts.append(Text(f"Measured on {words.images_in_words(report)}.", style="dim"))
     return Group(*parts)
 
 
 def _agreement(report: Report) -> RenderableType | None:
     rows = cells.agreement(report)
-    return plain_table(cells.AGREEMENT, rows) if rows else None
+    if not rows:
+        return None
+    return Group(plain_table(cells.AGREEMENT, rows), Text(words.COMPARED_NOTE, style="dim"))
 
 
 def _operations(report: Report) -> RenderableType | None:
@@ -120,18 +122,22 @@ def _cores(report: Report) -> RenderableType | None:
 def _privacy(report: Report) -> RenderableType | None:
     if not report.get("encryption"):
         return None
-    why = words.why_no_accuracy(report)
     scores = [
-        (name, quantities.percent(value, why)) for name, value in cells.read_out_again(report)
+        (name, quantities.percent(accuracy), quantities.percent(agreement))
+        for name, accuracy, agreement in cells.read_out_again(report)
     ]
     changes = cells.weight_changes(report)
-    parts = [plain_table(("weights of", "changed by training"), changes)] if changes else []
-    return Group(*parts, plain_table(("put back into an ordinary network", "accuracy"), scores))
+    parts: list[RenderableType] = [
+        plain_table(("put back into an ordinary network", "accuracy", "agrees with ANN"), scores)
+    ]
+    if changes:
+        parts += ["", plain_table(("weights of", "changed by training"), changes)]
+    return Group(*parts, Text(words.OBFUSCATION, style="dim"))
 
 
 def _health(report: Report) -> RenderableType | None:
     lines = words.health(report)
-    warnings = report.get("warnings") or ()
+    warnings = words.other_warnings(report)
     if not lines and not warnings:
         return None
     return Group(

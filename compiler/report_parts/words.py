@@ -17,6 +17,21 @@ _SAME_FUNCTION = 0.9
 _BETTER_THAN_CHANCE = 2.0
 """Times chance above which a read-out network counts as knowing something."""
 
+COMPARED = {
+    "slayer_vs_reference": "SLAYER and the integer simulator",
+    "reference_vs_lava": "the integer simulator and Lava",
+}
+
+COMPARED_NOTE = (
+    "Compared on held-out synthetic images: every spike of every layer, and the read-out's last "
+    "voltage."
+)
+
+OBFUSCATION = (
+    "Training in the spiking domain is obfuscation, not cryptography; this is one simple attack "
+    "and no bound on others."
+)
+
 STAGE_TITLES = {
     "ann": "ANN",
     "converted": "converted, float spikes",
@@ -36,6 +51,11 @@ def stage_title(name: str) -> str:
     return STAGE_TITLES.get(name, name)
 
 
+def layer_title(name: str) -> str:
+    """A layer's name; a mere number, as torch gives, with the word before it."""
+    return f"layer {name}" if name.isdigit() else name
+
+
 def why_no_accuracy(report: Report) -> str:
     """Why accuracies are null."""
     note = (report.get("evaluation") or {}).get("note")
@@ -51,7 +71,7 @@ def images_in_words(report: Report) -> str:
     """Which images the stages were measured on."""
     evaluation = report.get("evaluation") or {}
     if on_synthetic_images(report):
-        return "held-out synthetic images (no real ones were given)"
+        return "held-out synthetic images"
     data = evaluation.get("data")
     return f"images of {data}" if data else "images"
 
@@ -100,35 +120,60 @@ def _result(report: Report) -> str:
 
 def _proof(report: Report) -> str:
     agreement = report.get("agreement") or {}
-    pairs = [pair for pair in agreement.values() if pair]
-    if not pairs:
-        return ""
-    wrong = sum(pair.get("mismatches") or 0 for pair in pairs)
+    pairs = [(COMPARED.get(key, key), pair) for key, pair in agreement.items()]
+    missing = [title for title, pair in pairs if not pair]
+    sentences = []
+    wrong = sum(pair.get("mismatches") or 0 for _, pair in pairs if pair)
     if wrong:
-        return f"The simulators disagree on {count(wrong)} spikes."
-    samples = min(pair.get("samples") or 0 for pair in pairs)
-    names = "SLAYER, the integer simulator and Lava" if len(pairs) > 1 else "Two simulators"
-    return f"{names} agree on every spike of every layer ({count(samples)} samples at least)."
+        sentences.append(f"The simulators disagree on {count(wrong)} spikes.")
+    elif len(missing) < len(pairs):
+        over = ", and in ".join(
+            f"{title} over {count(pair.get('samples'))} samples" for title, pair in pairs if pair
+        )
+        sentences.append(f"Every spike of every layer is the same in {over}.")
+    sentences += [f"Not compared: {title}." for title in missing]
+    return " ".join(sentences)
 
 
 def leak_verdict(report: Report) -> str:
-    """What the weights give away when they are put into an ordinary network again."""
+    """What the weights give away when they are put into an ordinary network again.
+
+    By accuracy; where there are no labels, by agreement with the ANN.
+    """
     again = (report.get("encryption") or {}).get("reconverted") or {}
-    found = [value for value in (again.get("relu"), again.get("clipped_relu")) if value is not None]
-    if not found:
-        return ""
-    best = max(found)
-    classes = (report.get("model") or {}).get("classes") or 10
+    accuracy = _best(again)
+    agreement = _best(again.get("ann_agreement") or {})
     ann = (stages_by_name(report).get("ann") or {}).get("accuracy")
-    compared = f" (the ANN: {percent(ann)})" if ann is not None else ""
-    opening = f"Put back into an ordinary network, the weights score {percent(best)}{compared}:"
-    if ann is not None and best >= _SAME_FUNCTION * ann:
-        rest = "whoever has the file has the ANN's function; nothing is hidden from this attack."
-    elif best >= _BETTER_THAN_CHANCE / classes:
-        rest = "part of the ANN's function can be read out in this simple way."
-    else:
-        rest = "this simple attack gains nothing; audit.leakage tries stronger ones."
-    return f"{opening} {rest}"
+    opening = "Put back into an ordinary network, the weights"
+    if accuracy is not None:
+        compared = f" (the ANN: {percent(ann)})" if ann is not None else ""
+        verdict = _verdict(report, accuracy, 1.0 if ann is None else ann)
+        return f"{opening} score {percent(accuracy)}{compared}: {verdict}"
+    if agreement is None:
+        return ""
+    verdict = _verdict(report, agreement, 1.0)
+    return f"{opening} answer as the ANN on {percent(agreement)} of the images: {verdict}"
+
+
+def _best(values: Mapping[str, Any]) -> float | None:
+    found = [values[key] for key in ("relu", "clipped_relu") if values.get(key) is not None]
+    return max(found, default=None)
+
+
+def _verdict(report: Report, found: float, whole: float) -> str:
+    classes = (report.get("model") or {}).get("classes") or 10
+    if found >= _SAME_FUNCTION * whole:
+        return "whoever has the file has the ANN's function; nothing is hidden from this attack."
+    if found >= _BETTER_THAN_CHANCE / classes:
+        return "part of the ANN's function can be read out in this simple way."
+    return "this simple attack gains nothing; audit.leakage tries stronger ones."
+
+
+def other_warnings(report: Report) -> list[str]:
+    """The warnings that no other section says."""
+    note = (report.get("evaluation") or {}).get("note")
+    said = {*broken_rules(report), f"accuracy not measured: {note}"}
+    return [warning for warning in report.get("warnings") or () if warning not in said]
 
 
 def claim(report: Report) -> list[str]:
@@ -154,7 +199,7 @@ def fullest_core(chip: Mapping[str, Any]) -> str:
     if not layers:
         return "-"
     worst = max(layers, key=lambda layer: float(layer["fullest_share"]))
-    return f"{worst['name']}: {percent(worst['fullest_share'])} of {worst['fullest']}"
+    return f"{layer_title(worst['name'])}: {percent(worst['fullest_share'])} of {worst['fullest']}"
 
 
 def broken_rules(report: Report) -> list[str]:
@@ -178,7 +223,7 @@ def health(report: Report) -> list[str]:
     for key, meaning in (("silent", "never spike"), ("saturated", "spike at every step")):
         by_layer = found.get(key)
         if by_layer:
-            some = [f"{layer} {count(n)}" for layer, n in by_layer.items() if n]
+            some = [f"{count(n)} in {layer_title(layer)}" for layer, n in by_layer.items() if n]
             lines.append(f"neurons that {meaning}: {', '.join(some) if some else 'none'}")
     return lines
 

@@ -140,7 +140,8 @@ def test_numbers_of_the_report_are_on_the_page(report, tmp_path):
 
 def test_missing_numbers_say_why(unlabelled, tmp_path):
     text = " ".join(Page(written(unlabelled, tmp_path)).text.split())
-    assert "not measured (no labelled images were given; --eval DATA measures it)" in text
+    assert "Accuracy not measured: no labelled images were given; --eval DATA measures it" in text
+    assert "the weights answer as the ANN on 95.1 % of the images: whoever has the file" in text
     assert "held-out synthetic images" in text
     assert "None" not in text
 

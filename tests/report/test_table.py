@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from compiler.report import render_table
+from compiler.report_parts.words import broken_rules
 
 
 def printed(report, **options) -> str:
@@ -78,6 +79,51 @@ def test_the_honest_figures_are_not_flattered(report):
     assert "part of the ANN's function can be read out" in flat(printed(report))
     report["encryption"]["reconverted"] = {"relu": 0.11, "clipped_relu": 0.09}
     assert "audit.leakage tries stronger ones" in flat(printed(report))
+
+
+def test_without_labels_the_agreement_of_the_weights_stands_in(unlabelled):
+    assert "the weights answer as the ANN on 95.1 % of the images: whoever has the file" in flat(
+        printed(unlabelled)
+    )
+    unlabelled["encryption"]["reconverted"]["ann_agreement"] = {"relu": 0.1, "clipped_relu": 0.08}
+    assert "this simple attack gains nothing" in flat(printed(unlabelled))
+
+
+def test_what_was_compared_is_said_pair_by_pair(report):
+    text = flat(printed(report))
+    assert (
+        "the same in SLAYER and the integer simulator over 64 samples, and in the integer "
+        "simulator and Lava over 8 samples" in text
+    )
+    assert "held-out synthetic images: every spike of every layer" in text
+    report["agreement"]["reference_vs_lava"] = None
+    text = flat(printed(report))
+    assert "Not compared: the integer simulator and Lava." in text
+    assert "obfuscation, not cryptography" in text
+
+
+def test_layers_named_by_a_number_read_as_layers(report):
+    report["health"]["silent"] = {"0": 3, "fc1": 1}
+    report["encryption"]["weight_change"] = {"0": 0.02, "fc1": 0.5}
+    text = flat(printed(report))
+    assert "3 in layer 0, 1 in fc1" in text
+    assert "layer 0 2.0 % fc1 50.0 %" in text
+
+
+def test_a_warning_is_printed_once(report):
+    note = "no labelled images were given"
+    report["evaluation"]["note"] = note
+    broken = {"severity": "hard", "layer": "fc1", "found": "a", "allowed": "b", "remedy": "c"}
+    report["resources"][0]["violations"] = [broken]
+    report["warnings"] = [
+        *broken_rules({"resources": [report["resources"][0]]}),
+        f"accuracy not measured: {note}",
+        "something else",
+    ]
+    text = flat(printed(report))
+    assert text.count("fc1 has a; allowed: b. What to do: c.") == 1
+    assert "warning: something else" in text
+    assert "warning: accuracy not measured" not in text
 
 
 def test_a_better_result_than_the_ann_reads_right(report):

@@ -1,0 +1,125 @@
+"""A compile's own report: every field of the contract, in order, and true."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compiler.export import run
+from sim.run import run as run_sim
+
+TINY = """
+[synthesize]
+count = 96
+held_out = 32
+steps = 5
+[convert]
+images = 48
+percentiles = [99.0]
+[encrypt]
+epochs = 1
+"""
+SAMPLES = 60
+
+
+def compiled(folder: Path, *arguments: str) -> dict:
+    (folder / "tiny.toml").write_text(TINY)
+    command = ["--config", str(folder / "tiny.toml"), "--out", str(folder / "out")]
+    assert run([*command, "--lava-samples", "0", *arguments]) == 0
+    return json.loads((folder / "out" / "report.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="module")
+def made(folder: Path) -> dict:
+    """The report of a small compile of the embedded default."""
+    return compiled(folder, "--samples", str(SAMPLES), "--quiet")
+
+
+def test_every_field_of_the_contract_is_there(made: dict) -> None:
+    fields = {
+        "schema_version", "seed", "versions", "command", "model", "stages", "encryption",
+        "agreement", "health", "layers", "energy", "resources", "timing", "peak_memory_bytes",
+        "warnings", "timesteps", "encoding", "evaluation", "energy_sources", "privatesnn_claim",
+        "hashes", "confusion_matrix", "accuracy_by_timestep",
+    }  # fmt: skip
+    assert fields <= set(made)
+    assert set(made["model"]) == {"name", "input_shape", "classes", "parameters"}
+    assert [stage["name"] for stage in made["stages"]] == [
+        "ann",
+        "converted",
+        "encrypted",
+        "integer",
+    ]
+    for stage in made["stages"]:
+        assert stage["samples"] == SAMPLES and stage["images"] == "real"
+        assert {"accuracy", "ann_agreement", "timesteps"} <= set(stage)
+    assert set(made["health"]) == {"readout_spikes", "voltage_saturations", "silent", "saturated"}
+    assert {"relu", "clipped_relu"} <= set(made["encryption"]["reconverted"])
+    assert made["agreement"]["slayer_vs_reference"]["mismatches"] == 0
+    assert made["agreement"]["reference_vs_lava"] is None
+    assert (made["timesteps"], made["encoding"]) == (32, "rate")
+    evaluation = made["evaluation"]
+    assert (evaluation["data"], evaluation["images"]) == ("digits", "real")
+    assert evaluation["note"] is None
+
+
+def test_names_stand_in_the_order_of_the_network(made: dict) -> None:
+    layers = [row["name"] for row in made["layers"]]
+    assert list(made["encryption"]["weight_change"]) == layers[1:]
+    assert list(made["health"]["silent"]) == layers[1:-1]
+    assert list(made["timing"])[:3] == ["load", "lower", "synthesize"]
+
+
+def test_a_simulation_of_the_file_gives_the_same_figures(made: dict, folder: Path) -> None:
+    out = folder / "sim.json"
+    command = [str(folder / "out" / "model.net"), "--data", "digits", "--quiet"]
+    assert run_sim([*command, "--samples", str(SAMPLES), "--json", str(out)]) == 0
+    found = json.loads(out.read_text())
+    integer = made["stages"][3]
+    assert found["accuracy"] == integer["accuracy"]
+    assert made["accuracy_by_timestep"][-1] == {
+        "timesteps": 32,
+        "accuracy": integer["accuracy"],
+        "samples": SAMPLES,
+    }
+    for ours, theirs in zip(made["layers"], found["layers"], strict=True):
+        assert {**ours, "macs": 0} == {**theirs, "macs": 0}
+    counts = np.array(made["confusion_matrix"]["counts"])
+    assert counts.sum() == SAMPLES and np.trace(counts) == found["correct"]
+    assert made["confusion_matrix"]["labels"] == [str(digit) for digit in range(10)]
+
+
+def test_the_map_of_the_cores_stands_beside_the_report(made: dict, folder: Path) -> None:
+    beside = json.loads((folder / "out" / "resources.json").read_text())
+    assert [chip["chip"] for chip in beside["chips"]] == ["loihi1", "loihi2"]
+    for whole, lean in zip(beside["chips"], made["resources"], strict=True):
+        assert len(whole.pop("core_map")) == whole["cores"]
+        assert whole == lean
+
+
+def test_without_data_nothing_is_claimed(
+    made: dict, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only the evaluation runs again; the file does not change."""
+    before = (folder / "out" / "model.net").read_bytes()
+    report = compiled(folder, "--eval", "none")
+    assert (folder / "out" / "model.net").read_bytes() == before
+    assert {stage["accuracy"] for stage in report["stages"]} == {None}
+    assert report["evaluation"]["images"] == "synthetic"
+    assert report["confusion_matrix"] is None and report["accuracy_by_timestep"] == []
+    again = report["encryption"]["reconverted"]
+    assert again["relu"] is None and 0 <= again["ann_agreement"]["relu"] <= 1
+    printed = capsys.readouterr().out
+    assert "Accuracy not measured: no labelled images were given" in printed
+    assert max(len(line) for line in printed.splitlines()) <= 100
+    assert any("no labelled images" in warning for warning in report["warnings"])
+    assert "sha256 of the evaluation images" not in report["hashes"]
+    assert "sha256 of the evaluation images" in made["hashes"]
