@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -123,3 +124,59 @@ def test_without_data_nothing_is_claimed(
     assert any("no labelled images" in warning for warning in report["warnings"])
     assert "sha256 of the evaluation images" not in report["hashes"]
     assert "sha256 of the evaluation images" in made["hashes"]
+
+
+OPEN_TABLES = {
+    "versions": "{tool}",
+    "hashes": "{what}",
+    "timing": "{stage}",
+    "encryption.weight_change": "{layer}",
+    "health.silent": "{layer}",
+    "health.saturated": "{layer}",
+    "quantization.clipped_share": "{layer}",
+    "energy[].parts": "{event}",
+    "resources[].limits": "{limit}",
+}
+"""Tables whose keys are names."""
+
+
+def field_paths(value: object, path: str = "") -> set[str]:
+    """Paths to everything that is no table, as docs/report.md writes them."""
+    if isinstance(value, dict):
+        found = set()
+        for key, item in value.items():
+            part = OPEN_TABLES.get(path)
+            below = f"{path}{part}" if part else f"{path}.{key}" if path else key
+            found |= field_paths(item, below)
+        return found
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return {below for item in value for below in field_paths(item, f"{path}[]")}
+    return {path}
+
+
+def described_paths(text: str) -> set[str]:
+    """Fields of the tables under `## report.json`, each behind its heading."""
+    text = text[text.index("## report.json") : text.index("## resources.json")]
+    found, prefix = set(), ""
+    for line in text.splitlines():
+        if line.startswith("### "):
+            heading = re.findall(r"`(.+)`", line)
+            prefix = f"{heading[0]}." if heading else ""
+        if line.startswith("| `"):
+            found.add(prefix + line.split("`")[1])
+    return found
+
+
+def test_every_field_is_described_and_there(made: dict) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "report.md").read_text()
+    actual = field_paths(made)
+    described = described_paths(text)
+    absent_here = {  # Lava was not run, and one model has no values on this machine
+        "agreement.reference_vs_lava": {
+            f"agreement.reference_vs_lava.{key}" for key in ("samples", "spikes", "mismatches")
+        },
+        "energy[].parts": {"energy[].parts{event}"},
+    }
+    for path, parts in absent_here.items():
+        actual = actual - {path} | parts
+    assert actual == described
