@@ -74,7 +74,7 @@ class ConversionConfig:
     """
 
     timesteps: int = 32
-    percentiles: tuple[float, ...] = (98.0, 99.0, 99.5, 99.9, 100.0)
+    percentiles: tuple[float, ...] = (97.0, 98.0, 99.0, 99.5, 99.9)
     images: int = 512
     readout_margin: float = 4.0
 
