@@ -137,7 +137,8 @@ class _Trainer:
         for step in range(steps):
             self._set_rate((epoch - 1 + step / steps) / self.config.epochs)
             chosen = order[step * self.config.batch : (step + 1) * self.config.batch]
-            loss, _ = self._loss(self.images[chosen])
+            drawn = ((epoch - 1) * steps + step) * self.config.batch
+            loss, _ = self._loss(self.images[chosen], drawn)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
@@ -151,10 +152,13 @@ class _Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * factor
 
-    def _loss(self, images: Array) -> tuple[torch.Tensor, float]:
-        """Training loss of a batch, and its share of samples that agree with the ANN."""
+    def _loss(self, images: Array, first_index: int) -> tuple[torch.Tensor, float]:
+        """Training loss of a batch, and its share of samples that agree with the ANN.
+
+        `first_index` gives the `poisson` code new random numbers for every batch.
+        """
         teacher_logits, teacher_rates = self.teacher(torch.from_numpy(images))
-        spikes = torch.from_numpy(encode_nhwc(images, self.network.graph)).float()
+        spikes = torch.from_numpy(encode_nhwc(images, self.network.graph, first_index)).float()
         voltage, hidden = self.network(spikes)
         logits = voltage * self.logit_scale
         loss = distillation(logits, teacher_logits, self.config.distill_temperature)
@@ -170,8 +174,8 @@ class _Trainer:
         images = self.synthetic.pixels(self.synthetic.validation)
         loss = agreement = 0.0
         with torch.no_grad():
-            for part in _parts(images, self.config.batch):
-                part_loss, part_agreement = self._loss(part)
+            for start, part in _parts(images, self.config.batch):
+                part_loss, part_agreement = self._loss(part, start)
                 loss += float(part_loss) * len(part) / len(images)
                 agreement += part_agreement * len(part) / len(images)
         if not self.epochs or loss < min(entry.loss for entry in self.epochs):
@@ -212,9 +216,9 @@ class _Trainer:
         )
 
 
-def _parts(images: Array, size: int) -> Iterator[Array]:
+def _parts(images: Array, size: int) -> Iterator[tuple[int, Array]]:
     for start in range(0, len(images), size):
-        yield images[start : start + size]
+        yield start, images[start : start + size]
 
 
 def distillation(logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
