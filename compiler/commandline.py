@@ -80,6 +80,7 @@ def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int
 
     table = Table(
         box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
         pad_edge=False,
         show_edge=False,
         show_header=any(columns),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import PurePath
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -150,5 +151,12 @@ def _files(report: Report) -> RenderableType | None:
     files = report.get("files")
     if not files:
         return None
-    rows = [(cells.leaves(entry), entry["path"], entry.get("what", "")) for entry in files]
-    return plain_table(("", "file", "what it is"), rows, left=3)
+    paths = [PurePath(entry["path"]) for entry in files]
+    folders = {path.parent for path in paths}
+    shared = folders.pop() if len(folders) == 1 else None
+    rows = [
+        (cells.leaves(entry), str(path if shared is None else path.name), entry.get("what", ""))
+        for entry, path in zip(files, paths, strict=True)
+    ]
+    title = "file" if shared is None else f"in {shared}"
+    return plain_table(("", title, "what it is"), rows, left=3)

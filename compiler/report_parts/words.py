@@ -114,7 +114,9 @@ def _result(report: Report) -> str:
     if ann is None or ann.get("accuracy") is None:
         return sentence + "."
     lost = 100 * (ann["accuracy"] - integer["accuracy"])
-    relation = f"{lost:.1f} points fewer than" if lost >= 0 else f"{-lost:.1f} points more than"
+    if abs(lost) < 0.05:
+        return f"{sentence}, as many as the ANN ({percent(ann['accuracy'])})."
+    relation = f"{lost:.1f} points fewer than" if lost > 0 else f"{-lost:.1f} points more than"
     return f"{sentence}, {relation} the ANN ({percent(ann['accuracy'])})."
 
 

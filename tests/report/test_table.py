@@ -131,6 +131,19 @@ def test_a_better_result_than_the_ann_reads_right(report):
     assert "1.0 points more than the ANN" in flat(printed(report))
 
 
+def test_the_same_result_as_the_ann_reads_right(report):
+    report["stages"][3]["accuracy"] = report["stages"][0]["accuracy"]
+    assert "right at T = 32, as many as the ANN (91.4 %)" in flat(printed(report))
+
+
+def test_names_stay_whole_in_80_columns(report):
+    out = io.StringIO()
+    render_table(report, Console(file=out, width=80))
+    for name in ("loihi1-davies-2018,", "45nm-arithmetic,", "report.html", "held-out", "1,492,992"):
+        assert name in out.getvalue().replace("\n", " ").split()
+    assert "in runs/fashion-mnist" in out.getvalue()
+
+
 def test_a_disagreement_is_said_first_hand(report):
     report["agreement"]["reference_vs_lava"]["mismatches"] = 3
     text = flat(printed(report))
