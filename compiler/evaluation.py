@@ -21,7 +21,7 @@ from sim.results import SimulationResult
 Progress = Callable[[int, int], None]
 
 
-MOST_STEP_SAMPLES = 1000
+MOST_STEP_SAMPLES = 500
 """Images for the accuracy at fewer time-steps; more would cost as much as the whole evaluation."""
 
 
@@ -86,22 +86,23 @@ def confusion_matrix(judge: Judge, predictions_n: Array) -> dict[str, Any] | Non
     return {"labels": list(labels), "counts": counts.tolist()}
 
 
-def accuracy_by_timestep(chip: ChipGraph, judge: Judge) -> list[dict[str, Any]]:
+def accuracy_by_timestep(
+    chip: ChipGraph, judge: Judge, predictions_n: Array
+) -> list[dict[str, Any]]:
     """Accuracy of the same integers run for fewer time-steps, and for all; [] without labels.
 
-    Nothing is trained or balanced again. At most MOST_STEP_SAMPLES images are used.
+    predictions_n: the answers after all time-steps. Nothing is trained or balanced again. At
+    most MOST_STEP_SAMPLES images are used.
     """
     if judge.labels_n is None or chip.timesteps is None:
         return []
     images = judge.images_nchw[:MOST_STEP_SAMPLES]
-    choices = [steps for steps in TIMESTEP_CHOICES if steps <= chip.timesteps]
+    fewer = [steps for steps in TIMESTEP_CHOICES if steps < chip.timesteps]
+    answers = {steps: simulate(chip, images, timesteps=steps).predictions_n for steps in fewer}
+    answers[chip.timesteps] = predictions_n[: len(images)]
     return [
-        {
-            "timesteps": steps,
-            "accuracy": judge.accuracy(simulate(chip, images, timesteps=steps).predictions_n),
-            "samples": len(images),
-        }
-        for steps in choices
+        {"timesteps": steps, "accuracy": judge.accuracy(answer), "samples": len(images)}
+        for steps, answer in answers.items()
     ]
 
 

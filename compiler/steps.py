@@ -328,7 +328,9 @@ def evaluate_step(run: Run, tell: Tell) -> Results:
         "weight_change": evaluation.weight_change(converted, chip),
         "health": evaluation.health(result),
         "confusion_matrix": evaluation.confusion_matrix(judge, result.predictions_n),
-        "accuracy_by_timestep": evaluation.accuracy_by_timestep(chip, judge),
+        "accuracy_by_timestep": evaluation.accuracy_by_timestep(
+            chip, judge, result.predictions_n
+        ),
         **operations(ann, chip, result),
     }
 
