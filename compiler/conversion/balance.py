@@ -86,7 +86,8 @@ def channel_scale(activation_nchw: Array, percentile: float) -> Array:
     scale = np.percentile(per_channel, percentile, axis=1).astype(np.float64)
     layer = float(np.percentile(per_channel, percentile))
     floor = _QUIET_CHANNEL * layer if layer > 0 else float(per_channel.max(initial=0.0))
-    return np.maximum(scale, floor if floor > 0 else 1.0)
+    bounded: Array = np.maximum(scale, floor if floor > 0 else 1.0)
+    return bounded
 
 
 def mantissa_scale(weight: Array, bias: Array) -> int:

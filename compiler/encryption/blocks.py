@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 from compiler.chip.execute import apply_synapses
@@ -112,14 +113,12 @@ class _Constants:
         self.height = float(neuron.scale_rho) * SCALE_RHO_MULT / 2 / self.tau
 
     def integers(self) -> tuple[Any, ...]:
-        import numpy as np
-
+        """keep_u, keep_v and the threshold on the state's scale, as int32."""
         threshold = round(self.threshold * STATE_SCALE)
         return (np.int32(self.keep_u), np.int32(self.keep_v), np.int32(threshold))
 
     def floats(self) -> tuple[Any, ...]:
-        import numpy as np
-
+        """keep_u, keep_v, threshold, 1 / width and height of the surrogate, as float32."""
         shares = (self.keep_u / DECAY_ONE, self.keep_v / DECAY_ONE)
         return tuple(
             np.float32(x) for x in (*shares, self.threshold + self.eps, 1 / self.tau, self.height)

@@ -1,9 +1,10 @@
 """Fused current, voltage and spike of SLAYER's CUBA neuron, forward and backward.
 
 Layout is (t, n, m): time, sample, neuron. Values are on SLAYER's scale, where 1.0 is 4096
-in the chip's state (64 weight mantissas); arithmetic is integer, as on the chip. Forward: lava-dl 0.6.0
-slayer/neuron/dynamics/leaky_integrator.py and spike/spike.py, with the chip's wrap of u
-and clip of v added. Backward: the same files' `_li_dynamics_bwd` and `_spike_backward`.
+in the chip's state (64 weight mantissas); arithmetic is integer, as on the chip. Forward:
+lava-dl 0.6.0 slayer/neuron/dynamics/leaky_integrator.py and spike/spike.py, with the chip's
+wrap of u and clip of v added. Backward: the same files' `_li_dynamics_bwd` and
+`_spike_backward`.
 """
 
 from __future__ import annotations
