@@ -103,7 +103,7 @@ STAGES: tuple[Stage, ...] = (
         "Writing the report",
         steps.report_step,
         lambda run: None,
-        ("report.json", "resources.json", "report.html"),
+        steps.REPORT_FILES,
         always=True,
     ),
 )

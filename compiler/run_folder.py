@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from compiler.errors import EnvironmentProblem, one_problem
+from compiler.errors import (
+    AgreementError,
+    ChipRangeError,
+    EnvironmentProblem,
+    NetxFormatError,
+    one_problem,
+)
 from compiler.store import write_json
 
 MANIFEST_SCHEMA = 1
@@ -111,6 +119,25 @@ def _read_records(path: Path) -> dict[str, StageRecord]:
         return {name: StageRecord(**record) for name, record in content["stages"].items()}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def rejected(file: Path) -> Path:
+    """The name that a file gets which failed its proof."""
+    return file.with_name(f"{file.name}.rejected")
+
+
+@contextmanager
+def proving(file: Path) -> Iterator[None]:
+    """Take the file's name away if what happens inside shows it to be wrong.
+
+    A file that failed its proof must not lie there under the name of one that passed.
+    """
+    try:
+        yield
+    except (AgreementError, ChipRangeError, NetxFormatError):
+        if file.is_file():
+            file.replace(rejected(file))
+        raise
 
 
 def file_hash(path: Path) -> str:

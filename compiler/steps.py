@@ -16,12 +16,13 @@ from compiler.ir.ann import AnnGraph, InputAffine
 from compiler.ir.chip import ChipGraph
 from compiler.ir.snn import Encoding, SnnGraph
 from compiler.ir.synthetic import SyntheticSet
-from compiler.run_folder import RunFolder, file_hash, key_of
+from compiler.run_folder import RunFolder, file_hash, key_of, proving, rejected
 from compiler.store import load, save
 
 ANN, LOWERED, SYNTHETIC = "ann.safetensors", "lowered.safetensors", "synthetic.safetensors"
 CONVERTED, ENCRYPTED, CHIP = "converted.safetensors", "encrypted.safetensors", "chip.safetensors"
 CHECKPOINT = "encrypt.checkpoint"
+REPORT_FILES = ("report.json", "resources.json", "report.html")
 SLAYER_SAMPLES = 16
 """Held-out synthetic images that stock SLAYER is compared on; it is slow and memory-hungry."""
 
@@ -248,21 +249,28 @@ def export_step(run: Run, tell: Tell) -> Results:
     from compiler.versions import tool_versions
     from netx_export import deployment_of, differences, prepared, read_netx, write_netx
 
+    _remove_outputs(run)
     chip = run.chip()
     mean, std = _normalisation(run.ann())
     deployment = deployment_of(
         chip, seed=run.config.seed, mean=mean, std=std, versions=tool_versions()
     )
     write_netx(chip, run.folder.model, deployment)
-    back = read_netx(run.folder.model)
-    found = differences(prepared(chip), back.graph)
-    if found:
-        _reject(run)
-        problems = [
-            Problem(run.folder.model.name, text, "the same", "report a bug") for text in found
-        ]
-        raise AgreementError("what was read back is not what was written", problems)
+    with proving(run.folder.model):
+        back = read_netx(run.folder.model)
+        found = differences(prepared(chip), back.graph)
+        if found:
+            name = run.folder.model.name
+            problems = [Problem(name, text, "the same", "report a bug") for text in found]
+            raise AgreementError("what was read back is not what was written", problems)
     return {"layer_hash": back.deployment.layer_hash if back.deployment else ""}
+
+
+def _remove_outputs(run: Run) -> None:
+    """Outputs of an earlier compile in this folder would tell of another network."""
+    model = run.folder.model
+    for path in (model, rejected(model), *(run.folder.path / name for name in REPORT_FILES)):
+        path.unlink(missing_ok=True)
 
 
 def _normalisation(graph: AnnGraph) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -280,15 +288,12 @@ def verify_step(run: Run, tell: Tell) -> Results:
     images = synthetic.pixels(synthetic.validation)
     count = run.request.lava_samples
     tell.progress(0, 2)
-    try:
+    lava = None
+    with proving(run.folder.model):
         slayer = verify_slayer(run.encrypted(), run.folder.model, images[:SLAYER_SAMPLES])
         tell.progress(1, 2)
-        lava = None
         if count:
             lava, _ = verify_lava(run.folder.model, images[:count], lava_time_limit(count))
-    except AgreementError:
-        _reject(run)
-        raise
     tell.progress(2, 2)
     return {
         "slayer_vs_reference": agreement_row(slayer),
@@ -299,11 +304,6 @@ def verify_step(run: Run, tell: Tell) -> Results:
 def lava_time_limit(samples: int) -> float:
     """Seconds that Lava may take for so many samples."""
     return LAVA_SECONDS + LAVA_SECONDS_PER_SAMPLE * samples
-
-
-def _reject(run: Run) -> None:
-    """A file that failed its proof must not lie there under the name of one that passed."""
-    run.folder.model.replace(run.folder.model.with_suffix(".net.rejected"))
 
 
 def evaluate_step(run: Run, tell: Tell) -> Results:
@@ -357,7 +357,9 @@ def _lava_row(run: Run, judge: Any) -> Results | None:
     count = min(run.request.lava_samples, len(judge.images_nchw))
     if not count:
         return None
-    _, result = verify_lava(run.folder.model, judge.images_nchw[:count], lava_time_limit(count))
+    images = judge.images_nchw[:count]
+    with proving(run.folder.model):
+        _, result = verify_lava(run.folder.model, images, lava_time_limit(count))
     row: Results = judge.row("lava", result.predictions_n, result.timesteps)
     return row
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import torch
 
 from compiler.encryption.train import Epoch, TrainingState
 from compiler.store import write_bytes
+
+_DAMAGE = (EOFError, KeyError, OSError, RuntimeError, ValueError, pickle.UnpicklingError)
+"""What torch raises for a file that is not, or not wholly, its own."""
 
 
 class Checkpoints:
@@ -32,10 +36,13 @@ class Checkpoints:
         write_bytes(self.path, buffer.getvalue())
 
     def read(self) -> TrainingState | None:
-        """The state, or None if there is none for this key."""
+        """The state, or None if there is none for this key, or a damaged one."""
         if not self.path.is_file():
             return None
-        content = torch.load(self.path, weights_only=True)
+        try:
+            content = torch.load(self.path, weights_only=True)
+        except _DAMAGE:
+            return None
         if content["key"] != self.key:
             return None
         epochs = [Epoch(**epoch) for epoch in content["epochs"]]

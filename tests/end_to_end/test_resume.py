@@ -1,0 +1,306 @@
+"""Interrupts, second starts, and files that must not be believed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+
+from compiler import pipeline
+
+INTERRUPTED = "interrupted; the same command goes on from the last finished stage"
+FINAL = {"model.net", "report.json", "report.html"}
+
+
+def stages_of(folder: Path) -> list[str]:
+    return list(json.loads((folder / "manifest.json").read_text())["stages"])
+
+
+def stages_run(out: str) -> list[str]:
+    """Stages that took time; those that were done before are not among them."""
+    return re.findall(r"^ *\d+/10 +(\w+) .* \d+\.\d s$", out, re.MULTILINE)
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*") if ".tmp" in path.name]
+
+
+def interrupt_in(name: str, monkeypatch: pytest.MonkeyPatch, before: bool) -> None:
+    """Interrupt a stage before its first line, or after its last, when its files lie there."""
+
+    def spoiled(stage: pipeline.Stage) -> pipeline.Stage:
+        def step(run: Any, tell: Any) -> Any:
+            if not before:
+                stage.step(run, tell)
+            raise KeyboardInterrupt
+
+        return replace(stage, step=step) if stage.name == name else stage
+
+    monkeypatch.setattr(pipeline, "STAGES", tuple(map(spoiled, pipeline.STAGES)))
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["at its start", "at its end"])
+def test_an_interrupt_in_every_stage(
+    export: Any, command: list[str], whole_run: Any, tmp_path: Path, before: bool
+) -> None:
+    """One compile, interrupted in each stage in turn; every start goes on where it broke off."""
+    folder = tmp_path / "run"
+    names = [stage.name for stage in pipeline.STAGES]
+    for index, name in enumerate(names):
+        with pytest.MonkeyPatch.context() as patch:
+            interrupt_in(name, patch, before)
+            outcome = export(*command, "--out", folder, "--eval", "none")
+        assert outcome.status == 130, outcome.err
+        assert outcome.err.strip() == INTERRUPTED
+        assert stages_of(folder) == names[:index] if index else True
+        assert set(stages_run(outcome.out)) <= {*names[max(index - 1, 0) : index], "load"}
+        assert leftovers(folder) == []
+        if before and index <= names.index("export"):
+            assert not FINAL & {path.name for path in folder.iterdir()}
+    outcome = export(*command, "--out", folder, "--eval", "none")
+    assert outcome.status == 0, outcome.err
+    assert set(stages_run(outcome.out)) <= {"load", "report"}
+    assert (folder / "model.net").read_bytes() == (whole_run[0] / "model.net").read_bytes()
+
+
+def test_a_second_start_does_nothing_twice(finished: Path, export: Any, command: list[str]) -> None:
+    same = ("--eval", "digits", "--samples", 20, "--lava-samples", 2)
+    outcome = export(*command, "--out", finished, *same)
+    assert outcome.status == 0 and set(stages_run(outcome.out)) <= {"load", "report"}
+    assert outcome.out.count("already done") >= 8
+
+
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        (["--timesteps", "8"], "convert"),
+        (["--encoding", "poisson"], "convert"),
+        (["--from", "quantize"], "quantize"),
+        (["--from", "encrypt"], "encrypt"),
+    ],
+    ids=["timesteps", "encoding", "from quantize", "from encrypt"],
+)
+def test_only_what_a_change_touches_runs_again(
+    finished: Path, export: Any, command: list[str], change: list[str], first: str
+) -> None:
+    outcome = export(*command, "--out", finished, *change, "--to", "export")
+    assert outcome.status == 0, outcome.err
+    names = [stage.name for stage in pipeline.STAGES]
+    expected = names[names.index(first) : names.index("export") + 1]
+    assert [name for name in stages_run(outcome.out) if name != "load"] == expected
+    assert "stopped as asked" in outcome.out
+
+
+def test_a_report_does_not_stay_beside_a_newer_file(
+    finished: Path, export: Any, command: list[str]
+) -> None:
+    outcome = export(*command, "--out", finished, "--timesteps", 8, "--to", "export")
+    assert outcome.status == 0, outcome.err
+    assert {path.name for path in finished.iterdir()} & FINAL == {"model.net"}
+
+
+@pytest.mark.parametrize("stage", ["synthesize", "encrypt", "quantize"])
+def test_a_file_that_somebody_changed_is_made_again(
+    finished: Path, export: Any, command: list[str], stage: str
+) -> None:
+    files = {
+        "synthesize": "synthetic.safetensors",
+        "encrypt": "encrypted.safetensors",
+        "quantize": "chip.safetensors",
+    }
+    path = finished / "private" / files[stage]
+    good = path.read_bytes()
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    outcome = export(*command, "--out", finished, "--to", "export")
+    assert outcome.status == 0, outcome.err
+    assert stage in stages_run(outcome.out)
+    assert path.read_bytes() == good
+
+
+def test_training_goes_on_from_its_last_epoch(
+    finished: Path, export: Any, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from compiler.encryption import checkpoint, train
+
+    expected = (finished / "private" / "encrypted.safetensors").read_bytes()
+    write = checkpoint.Checkpoints.write
+
+    def write_and_stop(self: Any, state: Any) -> None:
+        write(self, state)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.Checkpoints, "write", write_and_stop)
+        outcome = export(*command, "--out", finished, "--from", "encrypt", "--to", "encrypt")
+    assert outcome.status == 130
+    trained: list[int] = []
+    whole_epoch = train._Trainer.train_epoch
+
+    def counted(self: Any, epoch: int, *more: Any) -> None:
+        trained.append(epoch)
+        whole_epoch(self, epoch, *more)
+
+    monkeypatch.setattr(train._Trainer, "train_epoch", counted)
+    outcome = export(*command, "--out", finished, "--to", "encrypt")
+    assert outcome.status == 0, outcome.err
+    assert trained == [2]
+    assert (finished / "private" / "encrypted.safetensors").read_bytes() == expected
+    assert not (finished / "private" / "encrypt.checkpoint").exists()
+
+
+def wait_for(child: Any, stage: str, seconds: float = 120) -> None:
+    """Until the line of the stage before appears."""
+    names = [entry.name for entry in pipeline.STAGES]
+    before = names[names.index(stage) - 1]
+    for line in child.stdout:
+        if f" {before} " in line:
+            time.sleep(1)
+            return
+    raise AssertionError(child.stderr.read())
+
+
+def children_of(process: int) -> set[int]:
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[1]) == process:
+                found |= {int(entry.name)} | children_of(int(entry.name))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("stage", "sent"),
+    [("encrypt", signal.SIGINT), ("verify", signal.SIGINT), ("synthesize", signal.SIGTERM)],
+)
+def test_a_signal_ends_it_at_once(
+    start: Any, command: list[str], whole_run: Any, tmp_path: Path, stage: str, sent: int
+) -> None:
+    """From outside, while SLAYER, Lava or the synthesis is at work; nothing lives on."""
+    settings = tmp_path / "long.toml"
+    text = Path(command[1]).read_text()
+    if stage == "synthesize":
+        text = text.replace("steps = 4", "steps = 100000")
+    elif stage == "encrypt":
+        text = text.replace(
+            "epochs = 2", "epochs = 100000\npatience = 100000\nlearning_rate = 1e-9"
+        )
+    settings.write_text(text)
+    arguments = ["--config", settings, "--lava-samples", 8, "--eval", "none"]
+    folder = tmp_path / "run"
+    child = start("-m", "compiler.export", *arguments, "--out", folder)
+    wait_for(child, stage)
+    if stage == "verify":
+        deadline = time.monotonic() + 60
+        while len(children_of(child.pid)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+    below = children_of(child.pid)
+    child.send_signal(sent)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130, err
+    assert err.strip() == INTERRUPTED
+    assert stages_of(folder)[-1] == stages_before(stage)
+    assert leftovers(folder) == []
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{each}").exists() for each in below) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [each for each in below if Path(f"/proc/{each}").exists()]
+
+
+def stages_before(stage: str) -> str:
+    names = [entry.name for entry in pipeline.STAGES]
+    return names[names.index(stage) - 1]
+
+
+def spoil_model(folder: Path, fix_hash: bool) -> None:
+    """Change one weight by the smallest step, and let the manifest believe it."""
+    from compiler.run_folder import file_hash
+    from netx_export.fingerprint import hash_group
+
+    with h5py.File(folder / "model.net", "r+") as file:
+        weight = file["layer"]["1"]["weight"]
+        values = weight[()]
+        values.reshape(-1)[values.argmin()] += 2
+        weight[...] = values
+        if fix_hash:
+            digest = hash_group(file["layer"])
+            place = file["deployment"]["layer_hash"]
+            place[()] = digest
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["stages"]["export"]["files"]["model.net"] = file_hash(folder / "model.net")
+    for name in ("verify", "evaluate", "report"):
+        manifest["stages"].pop(name)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("fix_hash", [True, False], ids=["hash made good", "hash left"])
+def test_a_file_that_disagrees_fails_and_loses_its_name(
+    finished: Path, export: Any, command: list[str], fix_hash: bool
+) -> None:
+    spoil_model(finished, fix_hash)
+    outcome = export(*command, "--out", finished)
+    assert outcome.status == 1
+    assert outcome.err.startswith("error: ") and "Traceback" not in outcome.err
+    if fix_hash:
+        assert "SLAYER and the integer simulator disagree" in outcome.err
+        assert re.search(r"time-step \d+ of neuron \(c, h, w\) = \(\d+, \d+, \d+\)", outcome.err)
+    assert not (finished / "model.net").exists()
+    outcome = export(*command, "--out", finished, "--to", "verify")
+    assert outcome.status == 0, outcome.err
+    assert stages_run(outcome.out)[-2:] == ["export", "verify"]
+    assert not list(finished.glob("*rejected*"))
+
+
+def test_a_disagreement_in_lava_on_real_images_fails_too(
+    finished: Path, export: Any, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from compiler import verification
+    from compiler.errors import AgreementError
+
+    def disagree(*arguments: Any, **more: Any) -> Any:
+        raise AgreementError("the integer simulator and Lava disagree on 1 values")
+
+    monkeypatch.setattr(verification, "verify_lava", disagree)
+    same = ("--eval", "digits", "--samples", 20, "--lava-samples", 2)
+    outcome = export(*command, "--out", finished, *same, "--from", "evaluate")
+    assert outcome.status == 1 and "disagree" in outcome.err
+    assert not (finished / "model.net").exists()
+
+
+def test_two_compiles_in_one_folder(finished: Path, export: Any, command: list[str]) -> None:
+    from filelock import FileLock
+
+    with FileLock(finished / "private" / "lock"):
+        outcome = export(*command, "--out", finished)
+    assert outcome.status == 1
+    assert "another compile at work" in outcome.err and "Traceback" not in outcome.err
+
+
+def test_a_damaged_manifest_or_checkpoint_costs_time_and_nothing_else(
+    finished: Path, export: Any, command: list[str]
+) -> None:
+    (finished / "manifest.json").write_text("{half a manif")
+    (finished / "private" / "encrypt.checkpoint").write_bytes(b"half a checkpoint")
+    outcome = export(*command, "--out", finished, "--to", "export")
+    assert outcome.status == 0, outcome.err
+    assert stages_run(outcome.out)[0] == "load"
+
+
+def test_the_folder_can_be_moved(
+    finished: Path, export: Any, command: list[str], tmp_path: Path
+) -> None:
+    shutil.move(finished, tmp_path / "elsewhere")
+    outcome = export(*command, "--out", tmp_path / "elsewhere", "--to", "export")
+    assert outcome.status == 0 and set(stages_run(outcome.out)) <= {"load"}
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
