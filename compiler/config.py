@@ -209,7 +209,8 @@ def _overridden(table: Any, values: dict[str, Any], where: str, problems: list[P
 
 def _converted(current: Any, value: Any, where: str, problems: list[Problem]) -> Any:
     if isinstance(current, tuple) and isinstance(value, list):
-        return tuple(value)
+        items = [_converted(current[0], item, where, problems) for item in value]
+        return tuple(items)
     if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not type(current):

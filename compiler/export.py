@@ -79,7 +79,10 @@ def export(**options: Any) -> None:
     _check_order(first, last)
     request = _request(options)
     screen = _screen(quiet)
-    folder = compile_network(request, screen, first, last)
+    try:
+        folder = compile_network(request, screen, first, last)
+    finally:
+        screen.close()
     screen.finish(folder.path, complete=last in (None, "report"))
 
 
@@ -100,6 +103,7 @@ def _request(options: dict[str, Any]) -> CompileRequest:
     if not spec:
         preset_name = preset_name or DEFAULT_PRESET
     preset = find_preset(preset_name) if preset_name else None
+    _check_early(options["evaluation"], options["target"])
     evaluation = options["evaluation"] or (preset.data if preset else None)
     name = preset.name if preset else Path(str(spec).rpartition(":")[2]).stem
     return CompileRequest(
@@ -115,6 +119,18 @@ def _request(options: dict[str, Any]) -> CompileRequest:
         target=options["target"],
         command=shlex.join(["python", "-m", "compiler.export", *sys.argv[1:]]),
     )
+
+
+def _check_early(spec: str | None, target: str | None) -> None:
+    """Refuse a wrong --eval or --target at once; images are opened in the stage `evaluate`."""
+    if target is not None:
+        from compiler.resources.chips import find_chip
+
+        find_chip(target)
+    if spec not in (None, "none"):
+        from sim.datasets import check_spec
+
+        check_spec(str(spec))
 
 
 def _screen(quiet: bool) -> Any:

@@ -21,7 +21,7 @@ class Stage:
     """A step with its name, what it says on the screen, its settings and its files.
 
     `settings` are the values that, with the stages before it, decide the result; `files`
-    are names inside DIR; `always` marks a stage that is cheap and runs every time.
+    are names inside DIR; `again` says of a stage that was run before that it must run again.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Stage:
     step: steps.Step
     settings: Callable[[Run], Any]
     files: tuple[str, ...] = ()
-    always: bool = False
+    again: Callable[[Run], bool] = lambda run: False
 
 
 def _private(name: str) -> str:
@@ -97,6 +97,7 @@ STAGES: tuple[Stage, ...] = (
         "Measuring every stage",
         steps.evaluate_step,
         lambda run: [run.request.evaluation, run.request.samples],
+        again=steps.images_were_missing,
     ),
     Stage(
         "report",
@@ -104,7 +105,7 @@ STAGES: tuple[Stage, ...] = (
         steps.report_step,
         lambda run: None,
         steps.REPORT_FILES,
-        always=True,
+        again=lambda run: True,
     ),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
@@ -161,7 +162,7 @@ def _run_stages(run: Run, watcher: Watcher, first: str | None, last: str | None)
     key = __version__
     for stage in STAGES[: stop + 1]:
         key = key_of(key, stage.name, stage.settings(run))
-        if run.folder.finished(stage.name, key) and not stage.always:
+        if run.folder.finished(stage.name, key) and not stage.again(run):
             watcher.skip(stage)
         else:
             _run_stage(run, stage, key, watcher)

@@ -33,6 +33,9 @@ class QuietScreen:
     def note(self, text: str) -> None:
         """Nothing."""
 
+    def close(self) -> None:
+        """Nothing."""
+
     def finish(self, folder: Path, complete: bool) -> None:
         """Nothing."""
 

@@ -328,11 +328,15 @@ def evaluate_step(run: Run, tell: Tell) -> Results:
         "weight_change": evaluation.weight_change(converted, chip),
         "health": evaluation.health(result),
         "confusion_matrix": evaluation.confusion_matrix(judge, result.predictions_n),
-        "accuracy_by_timestep": evaluation.accuracy_by_timestep(
-            chip, judge, result.predictions_n
-        ),
+        "accuracy_by_timestep": evaluation.accuracy_by_timestep(chip, judge, result.predictions_n),
         **operations(ann, chip, result),
     }
+
+
+def images_were_missing(run: Run) -> bool:
+    """Whether the stage was run without the images that were asked for: now they may be there."""
+    judged = run.folder.records["evaluate"].results["evaluation"]
+    return run.request.evaluation is not None and judged["data"] is None
 
 
 def _judge(run: Run, ann: AnnGraph) -> Any:

@@ -19,7 +19,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Union
 
 import numpy as np
 
@@ -149,7 +149,28 @@ def choose_evenly(labels_n: Array, samples: int, seed: int, name: str = "data") 
     return chosen
 
 
+def check_spec(spec: str) -> None:
+    """Check a specification without opening a file, before a long run rather than at its end.
+
+    Raises UsageError where `spec` names no kind of data, DataError where its path is missing.
+    """
+    _reader(spec)
+    _, colon, path = spec.partition(":")
+    if colon and not Path(path).exists():
+        raise one_problem(
+            DataError, "no such data", spec, "nothing there", "a path", "check the path given"
+        )
+
+
 def _open(spec: str, part: Part, input_shape: Shape | None) -> LabelledImages:
+    return _reader(spec)(part, input_shape)
+
+
+_Reader = Callable[[Part, Union[Shape, None]], LabelledImages]
+
+
+def _reader(spec: str) -> _Reader:
+    """What reads the images that `spec` names."""
     kind, colon, rest = spec.partition(":")
     presets: dict[str, Callable[[Part], LabelledImages]] = {
         "digits": _digits,
@@ -157,13 +178,13 @@ def _open(spec: str, part: Part, input_shape: Shape | None) -> LabelledImages:
         "cifar10": _cifar10,
     }
     if not colon and spec in presets:
-        return presets[spec](part)
+        return lambda part, _: presets[spec](part)
     if kind == "idx" and rest:
-        return read_idx(Path(rest), part, input_shape)
+        return lambda part, shape: read_idx(Path(rest), part, shape)
     if kind == "imagefolder" and rest:
-        return read_image_folder(Path(rest), part)
+        return lambda part, _: read_image_folder(Path(rest), part)
     if kind == "npz" and rest:
-        return read_npz(Path(rest), part, input_shape)
+        return lambda part, shape: read_npz(Path(rest), part, shape)
     raise one_problem(
         UsageError,
         "no such data set",

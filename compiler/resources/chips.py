@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from compiler.errors import UsageError, one_problem
+
 ChipName = Literal["loihi1", "loihi2"]
 CHIP_NAMES: tuple[ChipName, ...] = ("loihi1", "loihi2")
 
@@ -88,3 +90,12 @@ LOIHI2 = Chip(
 )
 
 CHIPS: dict[str, Chip] = {chip.name: chip for chip in (LOIHI1, LOIHI2)}
+
+
+def find_chip(name: str) -> Chip:
+    """The chip of that name; UsageError with all the names if there is none."""
+    if name in CHIPS:
+        return CHIPS[name]
+    raise one_problem(
+        UsageError, "no such chip", "--target", name, " or ".join(CHIPS), "name one of them"
+    )

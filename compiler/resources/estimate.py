@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from compiler.errors import ModelError, UsageError, one_problem
-from compiler.resources.chips import CHIPS, WEIGHT_BITS, Chip
+from compiler.errors import ModelError
+from compiler.resources.chips import CHIPS, WEIGHT_BITS, Chip, find_chip
 from compiler.resources.memory import Tile
 from compiler.resources.partition import CoreUse, partition
 from compiler.resources.rules import Violation, check
@@ -65,11 +65,7 @@ def estimate(
     stored, zero or not, so that the figure before training is the one after it.
     Raises UsageError for a chip that is not known.
     """
-    if chip not in CHIPS:
-        raise one_problem(
-            UsageError, "no such chip", "--target", chip, " or ".join(CHIPS), "name one of them"
-        )
-    target = CHIPS[chip]
+    target = find_chip(chip)
     network = graph if isinstance(graph, NetworkShape) else describe(graph, timesteps)
     cores = partition(network, target, weight_bits)
     violations = check(network, target, cores)

@@ -278,6 +278,27 @@ def test_a_disagreement_in_lava_on_real_images_fails_too(
     assert not (finished / "model.net").exists()
 
 
+def test_images_that_were_missing_are_looked_for_again(
+    finished: Path, export: Any, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from compiler.errors import DataError
+    from sim import datasets
+
+    def absent(*arguments: Any, **more: Any) -> Any:
+        raise DataError("the images are not on this machine")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(datasets, "load_dataset", absent)
+        outcome = export(*command, "--out", finished, "--samples", 10)
+    assert outcome.status == 0 and "the images are not on this machine" in outcome.out
+    for expected in ({"evaluate"}, set()):
+        outcome = export(*command, "--out", finished, "--samples", 10)
+        assert outcome.status == 0, outcome.err
+        assert set(stages_run(outcome.out)) - {"load", "report"} == expected
+        report = json.loads((finished / "report.json").read_text())
+        assert {stage["accuracy"] is None for stage in report["stages"]} == {False}
+
+
 def test_two_compiles_in_one_folder(finished: Path, export: Any, command: list[str]) -> None:
     from filelock import FileLock
 
