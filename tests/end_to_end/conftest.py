@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -71,6 +72,11 @@ def export() -> Compile:
     return run_it
 
 
+def _hear_interrupts() -> None:
+    """A shell that runs the tests in the background has them, and so their children, ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="session")
 def start() -> Callable[..., subprocess.Popen[str]]:
     """Start the command line, or other Python, in a process of its own."""
@@ -79,7 +85,8 @@ def start() -> Callable[..., subprocess.Popen[str]]:
         environment = dict(os.environ, PYTHONUNBUFFERED="1", PYTHONPATH=str(ROOT))
         return subprocess.Popen(
             [sys.executable, *map(str, arguments)],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more,
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            preexec_fn=_hear_interrupts, **more,
         )  # type: ignore[call-overload,no-any-return] # fmt: skip
 
     return start_it

@@ -267,6 +267,7 @@ def on_a_terminal(arguments: list[str], seconds: float, sent: int | None) -> tup
         [sys.executable, "-m", "compiler.export", *arguments],
         cwd=ROOT, stdin=subprocess.DEVNULL, stdout=beside, stderr=beside,
         env=dict(os.environ, TERM="xterm", COLUMNS="120"),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     os.close(beside)
     shown, deadline = b"", time.monotonic() + seconds
