@@ -42,7 +42,7 @@ def run_command(
     small tensors ten times slower.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     given = None if arguments is None else list(arguments)
     try:
         status = command.main(given, prog_name=f"python -m {module}", standalone_mode=False)
@@ -55,6 +55,8 @@ def run_command(
     except (click.Abort, KeyboardInterrupt):
         click.echo(when_interrupted, err=True)
         return EXIT_INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return status if isinstance(status, int) else EXIT_OK
 
 

@@ -260,6 +260,13 @@ def test_data_that_does_not_fit(
     assert "Traceback" not in outcome.err
 
 
+def test_a_caller_keeps_its_own_handler_of_signals(export: Any, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert export("--preset", "cats", "--out", tmp_path).status == 2
+    assert export("--out", tmp_path, "--to", "load").status == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def on_a_terminal(arguments: list[str], seconds: float, sent: int | None) -> tuple[int, str]:
     """Exit status and what a terminal was sent; after `seconds` the signal goes out."""
     main, beside = pty.openpty()
