@@ -9,7 +9,7 @@ from compiler.report_parts.words import broken_rules
 from compiler.run_folder import file_hash
 from compiler.steps import Run, peak_memory_bytes
 from compiler.versions import tool_versions
-from sim.energy import energy_sources
+from sim.published import published_lines
 
 REPORT_SCHEMA = 1
 
@@ -38,7 +38,7 @@ def gather_report(run: Run) -> dict[str, Any]:
         "agreement": {key: verified[key] for key in ("slayer_vs_reference", "reference_vs_lava")},
         "health": evaluated["health"],
         **{key: evaluated[key] for key in EVALUATED_KEYS},
-        "energy_sources": energy_sources(),
+        "energy_sources": published_lines(),
         **{key: _without_memory(results[stage]) for key, stage in STAGE_KEYS.items()},
         "timing": {name: record.seconds for name, record in run.folder.records.items()},
         "peak_memory_bytes": _peak_memory(results),
@@ -51,6 +51,7 @@ MODEL_KEYS = ("name", "input_shape", "classes", "parameters")
 EVALUATED_KEYS = (
     "layers",
     "energy",
+    "latency",
     "privatesnn_claim",
     "resources",
     "confusion_matrix",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-_PREFIXES = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ"), (1e-12, "pJ"))
+_PREFIXES = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p"))
 
 
 def missing(why: str = "") -> str:
@@ -28,13 +28,27 @@ def count(value: float | None, why: str = "") -> str:
 
 def joules(value: float | None, why: str = "") -> str:
     """Energy with three digits and a prefix."""
+    return _with_prefix(value, "J", why)
+
+
+def latency(value: float | None, why: str = "") -> str:
+    """A short time with three digits and a prefix."""
+    return _with_prefix(value, "s", why)
+
+
+def energy_delay(value: float | None, why: str = "") -> str:
+    """Joules times seconds with three digits and a prefix."""
+    return _with_prefix(value, "J s", why)
+
+
+def _with_prefix(value: float | None, unit: str, why: str) -> str:
     if value is None:
         return missing(why)
     if value == 0:
-        return "0 J"
-    size, unit = next((prefix for prefix in _PREFIXES if value >= prefix[0]), _PREFIXES[-1])
+        return f"0 {unit}"
+    size, prefix = next((pair for pair in _PREFIXES if value >= pair[0]), _PREFIXES[-1])
     scaled = value / size
-    return f"{scaled:.3g} {unit}" if scaled < 999.5 else f"{scaled:.0f} {unit}"
+    return f"{scaled:.3g} {prefix}{unit}" if scaled < 999.5 else f"{scaled:.0f} {prefix}{unit}"
 
 
 def factor(gain: float | None, why: str = "") -> str:

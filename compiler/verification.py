@@ -31,12 +31,12 @@ def verify_slayer(network: SnnGraph, file: Path, images_nchw: Array) -> Agreemen
 
 
 def verify_lava(
-    file: Path, images_nchw: Array, time_limit: float
+    file: Path, images_nchw: Array, time_limit: float | None = None
 ) -> tuple[Agreement, SimulationResult]:
     """Compare the integer simulator with Lava's fixed-point CPU backend on the file.
 
     Raises AgreementError naming the first difference, EnvironmentProblem if Lava does not
-    end within `time_limit` seconds.
+    end within `time_limit` seconds (None: as many as sim.lava.time_limit_for gives).
     """
     graph = read_netx(file).graph
     run = simulate_lava(file, images_nchw, time_limit=time_limit)

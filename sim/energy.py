@@ -1,101 +1,32 @@
 """Joules from counted operations, by models whose every number carries its source.
 
-The models are the TOML files beside this module. All figures are dynamic energy an
-inference; static power is a matter of time and stands apart. There is no model of
+The models are those of sim.published. All figures are dynamic energy an inference; static
+power is a matter of time and stands with the latency (sim.latency). There is no model of
 Loihi 2: no energy an operation has been published for it.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
-import tomli
+from sim.published import ENERGY, MODEL_FILES, PublishedModel, load_model, load_models
 
-MODEL_FILES = ("horowitz_2014_45nm.toml", "loihi1_davies_2018.toml", "loihi1_sanafe.toml")
 ANN_PRECISIONS = ("float32", "int8")
 _ARITHMETIC = MODEL_FILES[0]
-_JOULES = {"J": 1.0, "mJ": 1e-3, "uJ": 1e-6, "nJ": 1e-9, "pJ": 1e-12}
 
 CLAIMED_GAINS = (55.0, 60.0)
 """PrivateSNN, arXiv 2104.03414: 'about 55x' in version 3, 'about 60x' in version 1."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """One number of a model: value in `unit`, when it holds and who published it."""
-
-    name: str
-    value: float | None
-    unit: str
-    condition: str
-    source: str
-    attribute: str = ""
-
-    @property
-    def joules(self) -> float:
-        """The value in joules; 0.0 where the model's package is not installed."""
-        return 0.0 if self.value is None else self.value * _JOULES[self.unit]
-
-
-@dataclass(frozen=True)
-class EnergyModel:
-    """A named set of lines. `absent` says why there are no values, where there are none."""
-
-    name: str
-    title: str
-    kind: str
-    conventions: tuple[str, ...]
-    lines: Mapping[str, Line]
-    absent: str = ""
-
-    def joules(self, line: str) -> float:
-        """Joules of one event; 0.0 for an event that the model does not know."""
-        return self.lines[line].joules if line in self.lines else 0.0
-
-    @property
-    def source(self) -> str:
-        """Every source of the model's energies once."""
-        used = (line.source for line in self.lines.values() if line.unit in _JOULES)
-        return "; ".join(dict.fromkeys(used))
 
 
 Traffic = Mapping[str, float]
 """`messages`, `hops_east_west` and `hops_north_south` that a layer's spikes cause in a sample."""
 
 
-def load_models() -> tuple[EnergyModel, ...]:
-    """All models; those of packages that are not installed say so in `absent`."""
-    return tuple(load_model(file) for file in MODEL_FILES)
-
-
-def load_model(file: str) -> EnergyModel:
-    """Read one TOML file of this package, and the package that it points to, if it does."""
-    text = (resources.files("sim") / "energy_models" / file).read_text(encoding="utf-8")
-    table = tomli.loads(text)
-    lines = [_line(entry) for entry in table["line"]]
-    model = EnergyModel(
-        table["name"],
-        table["title"],
-        table["kind"],
-        tuple(table["conventions"]),
-        {line.name: line for line in lines},
-    )
-    if "package" in table:
-        return _with_installed_values(model, table["package"], table["file"])
-    return model
-
-
 def energy_rows(
     layers: Sequence[Mapping[str, Any]],
     traffic: Mapping[str, Traffic] | None = None,
-    models: Sequence[EnergyModel] | None = None,
+    models: Sequence[PublishedModel] | None = None,
 ) -> list[dict[str, Any]]:
     """The entries of a report's `energy`, joules a sample.
 
@@ -116,22 +47,6 @@ def energy_rows(
                     row["includes_input_layer"] = whole
                     rows.append(row)
     return rows
-
-
-def energy_sources() -> list[dict[str, Any]]:
-    """Every line of every model as plain data: model, name, value, unit, condition, source."""
-    return [
-        {
-            "model": model.name,
-            "name": line.name,
-            "value": line.value,
-            "unit": line.unit,
-            "condition": line.condition,
-            "source": line.source or model.absent,
-        }
-        for model in load_models()
-        for line in model.lines.values()
-    ]
 
 
 def privatesnn_claim(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -178,8 +93,8 @@ def _without_input_layer(layers: Sequence[Mapping[str, Any]]) -> list[Mapping[st
 
 
 def _row(
-    model: EnergyModel,
-    arithmetic: EnergyModel,
+    model: PublishedModel,
+    arithmetic: PublishedModel,
     layers: Sequence[Mapping[str, Any]],
     convention: str,
     precision: str,
@@ -191,7 +106,7 @@ def _row(
     return {
         "model": model.name,
         "title": model.title,
-        "source": model.source,
+        "source": model.source(ENERGY),
         "convention": convention,
         "ann_precision": precision,
         "ann_joules": ann,
@@ -204,7 +119,7 @@ def _row(
 
 
 def _parts(
-    model: EnergyModel,
+    model: PublishedModel,
     layers: Sequence[Mapping[str, Any]],
     convention: str,
     precision: str,
@@ -228,7 +143,7 @@ def _parts(
 
 
 def _message_joules(
-    model: EnergyModel, row: Mapping[str, Any], traffic: Mapping[str, Traffic] | None
+    model: PublishedModel, row: Mapping[str, Any], traffic: Mapping[str, Traffic] | None
 ) -> float:
     if traffic is None or row["name"] not in traffic:
         return float(row["spikes_per_sample"]) * model.joules("message")
@@ -240,7 +155,7 @@ def _message_joules(
     )
 
 
-def _idle_discount(model: EnergyModel, layers: Sequence[Mapping[str, Any]]) -> float:
+def _idle_discount(model: PublishedModel, layers: Sequence[Mapping[str, Any]]) -> float:
     """What is saved if every neuron update were the cheapest kind."""
     if "neuron_update_least" not in model.lines:
         return 0.0
@@ -248,60 +163,8 @@ def _idle_discount(model: EnergyModel, layers: Sequence[Mapping[str, Any]]) -> f
     return updates * (model.joules("neuron_update") - model.joules("neuron_update_least"))
 
 
-def _note(model: EnergyModel, traffic: Mapping[str, Traffic] | None) -> str:
+def _note(model: PublishedModel, traffic: Mapping[str, Traffic] | None) -> str:
     if model.kind == "arithmetic":
         return "arithmetic alone on both sides; no memory traffic, no neuron updates"
     sent = "one message a spike, no hops" if traffic is None else "messages and hops by core map"
     return f"dynamic energy of the chip ({sent}) against the ANN's arithmetic alone at 45 nm"
-
-
-def _line(entry: Mapping[str, Any]) -> Line:
-    return Line(
-        entry["name"],
-        entry.get("value"),
-        entry.get("unit", ""),
-        entry["condition"],
-        entry.get("source", ""),
-        entry.get("attribute", ""),
-    )
-
-
-def _with_installed_values(model: EnergyModel, package: str, file: str) -> EnergyModel:
-    """Fill a model's values from a data file of an installed package, found without import."""
-    spec = importlib.util.find_spec(package)
-    places = list(spec.submodule_search_locations or []) if spec is not None else []
-    path = Path(places[0]) / file if places else None
-    if path is None or not path.is_file():
-        return replace(
-            model,
-            absent=f"not measured: the package {package} is not installed (pip install {package})",
-        )
-    values = read_yaml_energies(path.read_text(encoding="utf-8"))
-    missing = [line.attribute for line in model.lines.values() if line.attribute not in values]
-    if missing:
-        return replace(model, absent=f"not measured: {path.name} has no {', '.join(missing)}")
-    source = f"{package} {importlib.metadata.version(package)}, {file} (GPL-3, read, not copied)"
-    lines = {
-        line.name: replace(line, value=values[line.attribute], unit="J", source=source)
-        for line in model.lines.values()
-    }
-    return replace(model, lines=lines)
-
-
-def read_yaml_energies(text: str) -> dict[str, float]:
-    """Energies in a SANA-FE architecture file as element/attribute, in joules.
-
-    Reads `name:` and `energy_*:` lines alone; a range in a name, `[0..31]`, is dropped.
-    """
-    energies: dict[str, float] = {}
-    element = ""
-    for line in text.splitlines():
-        entry = re.match(r"\s*-?\s*(\w+):\s*([^#]*)", line)
-        if entry is None:
-            continue
-        key, value = entry.group(1), entry.group(2).strip()
-        if key == "name":
-            element = re.sub(r"\[.*", "", value).strip()
-        elif key.startswith("energy_"):
-            energies[f"{element}/{key}"] = float(value)
-    return energies

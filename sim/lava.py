@@ -32,8 +32,8 @@ from sim.reference import check_drive
 from sim.results import LayerCounts, SimulationResult
 from sim.traces import INPUT, LayerTrace, NetworkTrace
 
-TIME_LIMIT = 600.0
-"""Seconds that Lava may take unless told otherwise."""
+START_SECONDS, SECONDS_PER_SAMPLE = 120.0, 60.0
+"""Time that Lava may take unless told otherwise: to start, and for every sample."""
 
 NOT_OBSERVED = -1
 """Stands for the saturations of a layer, which Lava does not report."""
@@ -100,12 +100,12 @@ def simulate_lava(
     encoding: Encoding | None = None,
     states: bool = False,
     entries: int | None = None,
-    time_limit: float = TIME_LIMIT,
+    time_limit: float | None = None,
 ) -> LavaRun:
     """Run images through a NetX file in Lava.
 
     images_nchw: float in [0, 1], or a Drive; `timesteps` and `encoding` for a file without a
-    deployment group; `time_limit` in seconds, start-up included.
+    deployment group; `time_limit` in seconds, start-up included, None for `time_limit_for`.
     Raises EnvironmentProblem if Lava crashes (naming the layer) or does not end in time, and
     what netx_export.read_netx and sim.encoding raise.
     """
@@ -117,18 +117,24 @@ def simulate_lava(
     return run_lava([LavaJob(network, drive, states, entries)], time_limit)[0]
 
 
-def run_lava(jobs: Sequence[LavaJob], time_limit: float = TIME_LIMIT) -> tuple[LavaRun, ...]:
+def run_lava(jobs: Sequence[LavaJob], time_limit: float | None = None) -> tuple[LavaRun, ...]:
     """Do several runs in one child process, which saves Lava's start-up (seconds).
 
-    `time_limit` is for all together. Errors as for simulate_lava.
+    `time_limit` is for all together, None for `time_limit_for`. Errors as for simulate_lava.
     """
+    limit = time_limit or time_limit_for(sum(job.drive.samples for job in jobs))
     with tempfile.TemporaryDirectory(prefix=f"lava-child-of-{os.getpid()}-") as folder:
         root = Path(folder)
         groups = [_tasks(root / str(index), job) for index, job in enumerate(jobs)]
         tasks = [task for group in groups for task in group]
         (root / "jobs.json").write_text(json.dumps([_prepare(task) for task in tasks]))
-        _run_child(root, tasks, time_limit)
+        _run_child(root, tasks, limit)
         return tuple(_collect(group) for group in groups)
+
+
+def time_limit_for(samples: int) -> float:
+    """Seconds after which Lava is stopped unless told otherwise."""
+    return START_SECONDS + SECONDS_PER_SAMPLE * samples
 
 
 def _graph_of(network: str | os.PathLike[str] | ChipGraph, entries: int | None = None) -> ChipGraph:

@@ -1,8 +1,8 @@
-"""A NetX file and labelled images to accuracy, spikes, operations and energy, as plain data."""
+"""A NetX file and labelled images to accuracy, spikes, operations, energy and latency."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -14,19 +14,14 @@ from compiler.ir.chip import ChipGraph
 from compiler.ir.snn import Code, Encoding
 from netx_export import NetxFile, read_netx
 from sim.datasets import Dataset, class_name_note, load_dataset
-from sim.energy import energy_rows
 from sim.results import SimulationResult
-from sim.synops import build_operations
+from sim.traces import NetworkTrace
 
 Backend = Literal["reference", "lava", "loihi2"]
 Progress = Callable[[int, int], None]
 
 LAVA_SAMPLES = 8
 """Samples that Lava runs unless told otherwise: each takes about a second or more."""
-
-LAVA_SECONDS = 120.0
-LAVA_SECONDS_PER_SAMPLE = 60.0
-"""Time limit of Lava unless told otherwise: for its start, and for every sample."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +58,7 @@ def measure(request: Request, progress: Progress | None = None) -> dict[str, Any
     file = open_network(request.network)
     timesteps, encoding = _settings(file.graph, request)
     data = _load(request, file.graph)
-    result = _run(request, file.graph, data, timesteps, encoding, progress)
+    result, traces = _run(request, file.graph, data, timesteps, encoding, progress)
     notes = [
         *_file_notes(file, request),
         *_data_notes(file.graph, data, request),
@@ -75,7 +70,7 @@ def measure(request: Request, progress: Progress | None = None) -> dict[str, Any
         "data": request.data,
         "seed": request.seed,
         "encoding": code,
-        **_figures(file.graph, data, result),
+        **_figures(file.graph, data, result, traces),
         "notes": notes,
     }
 
@@ -129,30 +124,39 @@ def _run(
     timesteps: int | None,
     encoding: Encoding | None,
     progress: Progress | None,
-) -> SimulationResult:
+) -> tuple[SimulationResult, Iterable[NetworkTrace]]:
+    """What was counted over all samples, and every spike of a few of them."""
     if request.backend == "lava":
+        from sim.costs import first_samples
         from sim.lava import simulate_lava
 
-        limit = request.time_limit or LAVA_SECONDS + LAVA_SECONDS_PER_SAMPLE * len(data)
-        return simulate_lava(
+        run = simulate_lava(
             request.network,
             data.images_nchw,
             timesteps=timesteps,
             encoding=encoding,
-            time_limit=limit,
-        ).result
+            time_limit=request.time_limit,
+        )
+        return run.result, [first_samples(run.trace)]
+    from sim.costs import reference_traces
     from sim.reference import simulate
 
     # compiled code is loaded in the first call; it is no part of the speed
     simulate(graph, data.images_nchw[:1], timesteps=timesteps, encoding=encoding)
-    return simulate(
+    result = simulate(
         graph, data.images_nchw, timesteps=timesteps, encoding=encoding, progress=progress
     )
+    return result, reference_traces(graph, data.images_nchw, timesteps, encoding)
 
 
-def _figures(graph: ChipGraph, data: Dataset, result: SimulationResult) -> dict[str, Any]:
+def _figures(
+    graph: ChipGraph, data: Dataset, result: SimulationResult, traces: Iterable[NetworkTrace]
+) -> dict[str, Any]:
     """Everything that is counted; `voltage_saturations` is None where the backend tells none."""
-    layers = build_operations(result, graph)
+    from sim.costs import cost_rows
+
+    costs = cost_rows(graph, result, traces)
+    layers = costs["layers"]
     clips = [layer.saturations for layer in result.layers]
     right = result.predictions_n == data.labels
     return {
@@ -168,8 +172,7 @@ def _figures(graph: ChipGraph, data: Dataset, result: SimulationResult) -> dict[
         "voltage_saturations": None if min(clips) < 0 else sum(clips),
         "spikes_per_sample": sum(row["spikes_per_sample"] for row in layers),
         "synops_per_sample": sum(row["synops_per_sample"] for row in layers),
-        "layers": layers,
-        "energy": energy_rows(layers),
+        **costs,
         "predictions": [int(label) for label in result.predictions_n],
         "image_indices": [int(index) for index in data.index_n],
     }

@@ -78,6 +78,14 @@ def _sections(
             *(Text(note, style="dim") for note in notes),
         ],
     )
+    said = tables.latency_notes(figures["latency"], sources=False)
+    yield (
+        "Latency an inference",
+        [
+            plain_table(tables.LATENCY_COLUMNS, tables.latency(figures["latency"])),
+            *(Text(note, style="dim") for note in said),
+        ],
+    )
 
 
 def _result(figures: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Rows of words for operations and energy, the same after a compile and after a simulation."""
+"""Rows of words for operations, energy and latency, after a compile and after a simulation."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ Row = tuple[str, ...]
 Entries = Sequence[Mapping[str, Any]]
 
 ENERGY_COLUMNS = ("model, convention", "ANN as", "ANN", "SNN", "SNN takes", "w/o input layer")
+
+LATENCY_COLUMNS = (
+    "model", "latency", "at least", "steps", "a step", "slowest core in", "static", "energy x delay"
+)  # fmt: skip
 
 
 def operations(layers: Entries, keys: Sequence[str]) -> list[Row]:
@@ -53,6 +57,37 @@ def energy_notes(rows: Entries, sources: bool) -> list[str]:
             note += f". Source: {row['source']}"
         notes.append(note)
     return list(dict.fromkeys(notes))
+
+
+def latency(rows: Entries) -> list[Row]:
+    """One row a model that has times; rows: those of sim.latency.latency_rows."""
+    return [
+        (
+            str(row["model"]),
+            quantities.latency(row["seconds"]),
+            quantities.latency(row["seconds_least"]),
+            quantities.count(row["time_steps"]),
+            quantities.latency(row["seconds_per_step"]),
+            str(row["slowest_layer"]),
+            "-" if row["static_joules"] is None else quantities.joules(row["static_joules"]),
+            quantities.energy_delay(row["energy_delay_product"]),
+        )
+        for row in rows
+        if row["seconds"] is not None
+    ]
+
+
+def latency_notes(rows: Entries, sources: bool) -> list[str]:
+    """What each model's latency is made of, or why there is none, with its sources if asked."""
+    notes = []
+    for row in rows:
+        note = f"{row['model']}: {row['note']}"
+        if row["seconds"] is not None:
+            note += f"; mean over {quantities.count(row['samples'])} images"
+        if sources and row["source"]:
+            note += f". Source: {row['source']}"
+        notes.append(note)
+    return notes
 
 
 def _without_input_layer(row: Mapping[str, Any], rows: Entries) -> Mapping[str, Any] | None:

@@ -13,6 +13,7 @@ from sim.tables import Row
 
 AGREEMENT = ("between", "samples", "spikes", "different")
 ENERGY = tables.ENERGY_COLUMNS
+LATENCY = tables.LATENCY_COLUMNS
 _COUNTED = ("samples", "spikes", "mismatches")
 
 
@@ -42,6 +43,16 @@ def energy(report: Report) -> list[Row]:
 def energy_notes(report: Report, sources: bool) -> list[str]:
     """What each model charges, once a model, with its sources if asked."""
     return tables.energy_notes(report.get("energy") or (), sources)
+
+
+def latency(report: Report) -> list[Row]:
+    """One row a model that has times."""
+    return tables.latency(report.get("latency") or ())
+
+
+def latency_notes(report: Report, sources: bool) -> list[str]:
+    """What each model's latency is made of, with its sources if asked."""
+    return tables.latency_notes(report.get("latency") or (), sources)
 
 
 def read_out_again(report: Report) -> list[tuple[str, float | None, float | None]]:

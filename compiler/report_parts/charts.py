@@ -32,6 +32,14 @@ def bar(share: float, series: int = 0) -> Markup:
     )
 
 
+def bar_row(
+    name: str, share: float | None, value: str, small: str = "", series: int = 0
+) -> dict[str, Any]:
+    """One line of a list of bars: its name, a small remark, the bar and a number in words."""
+    drawn = Markup("") if share is None else bar(share, series)
+    return {"name": name, "small": small, "drawn": drawn, "value": value}
+
+
 def gain_bar(gain: float, most: float) -> Markup:
     """A bar from the middle (1 x) to the right for less energy, to the left for more.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compiler import quantities
-from compiler.report_parts import cells, charts, words
+from compiler.report_parts import cells, charts, costs, words
 from compiler.report_parts.words import Report
 
 _MOST_SQUARES = 1500
@@ -40,26 +40,22 @@ def page(report: Report) -> dict[str, Any]:
         "summary": words.summary(report),
         "warnings": words.other_warnings(report),
         "accuracy": _accuracy(report),
-        "by_timestep": _by_timestep(report),
+        "by_timestep": costs.by_timestep(report),
         "agreement": cells.agreement(report),
         "agreement_note": words.COMPARED_NOTE,
         "health": words.health(report),
         "privacy": _privacy(report),
         "leakage": _leakage(report),
-        "operations": _operations(report),
+        "operations": costs.operations(report),
         "raster": _raster(report),
         "confusion": _confusion(report),
-        "energy": _energy(report),
+        "energy": costs.energy(report),
+        "latency": costs.latency(report),
         "chips": [_chip(chip) for chip in report.get("resources") or ()],
         "timing": _timing(report),
         "files": [_file(entry) for entry in report.get("files") or ()],
         "provenance": _provenance(report),
     }
-
-
-def _bar(name: str, share: float | None, value: str, small: str = "", series: int = 0) -> Any:
-    drawn = "" if share is None else charts.bar(share, series)
-    return {"name": name, "small": small, "drawn": drawn, "value": value}
 
 
 def _accuracy(report: Report) -> dict[str, Any] | None:
@@ -74,24 +70,14 @@ def _accuracy(report: Report) -> dict[str, Any] | None:
         if measured and stage["name"] != "ann":
             small += f", agrees with the ANN on {quantities.percent(stage.get('ann_agreement'))}"
         title = words.stage_title(stage["name"])
-        bars.append(_bar(title, stage.get(key), quantities.percent(stage.get(key)), small))
+        bars.append(
+            charts.bar_row(title, stage.get(key), quantities.percent(stage.get(key)), small)
+        )
     note = f"Measured on {words.images_in_words(report)}."
     if not measured:
         why = words.why_no_accuracy(report)
         note = f"Agreement with the ANN. {note} Accuracy not measured: {why}."
     return {"bars": bars, "note": note}
-
-
-def _by_timestep(report: Report) -> dict[str, Any] | None:
-    points = report.get("accuracy_by_timestep")
-    if not points:
-        return None
-    pairs = [(float(p["timesteps"]), float(p["accuracy"])) for p in points]
-    ann = (words.stages_by_name(report).get("ann") or {}).get("accuracy")
-    note = f"Integer network, {words.images_in_words(report)}."
-    if ann is not None:
-        note += f" Dashed: the ANN, {quantities.percent(ann)}."
-    return {"drawn": charts.line_plot(pairs, "steps T", "accuracy", ann), "note": note}
 
 
 def _privacy(report: Report) -> dict[str, Any] | None:
@@ -100,7 +86,7 @@ def _privacy(report: Report) -> dict[str, Any] | None:
     why = words.why_no_accuracy(report)
     verdict = words.leak_verdict(report)
     scores = [
-        _bar(
+        charts.bar_row(
             name,
             agreement if accuracy is None else accuracy,
             quantities.percent(agreement if accuracy is None else accuracy),
@@ -151,28 +137,6 @@ def _worst_attack(subject: Mapping[str, Any]) -> float | None:
     return max(rates, default=None)
 
 
-def _operations(report: Report) -> dict[str, Any] | None:
-    layers = report.get("layers")
-    if not layers:
-        return None
-    rates = [row.get("spikes_per_neuron_and_step") for row in layers]
-    most = max((rate for rate in rates if rate is not None), default=0) or 1
-    bars = [
-        _bar(
-            row["name"],
-            None if rate is None else rate / most,
-            quantities.percent(rate),
-            row["kind"],
-        )
-        for row, rate in zip(layers, rates, strict=True)
-    ]
-    keys = ["neurons", "synapses", "macs", "spikes_per_sample", "synops_per_sample"]
-    keys += ["synops_effective_per_sample", "neuron_updates_per_sample"]
-    columns = ["layer", "kind", "neurons", "synapses", "MACs of the ANN", "spikes"]
-    columns += ["synops on chip", "effective synops", "neuron updates"]
-    return {"bars": bars, "columns": columns, "rows": cells.operations(report, keys)}
-
-
 def _raster(report: Report) -> list[dict[str, Any]]:
     return [
         {
@@ -202,40 +166,6 @@ def _confusion(report: Report) -> dict[str, Any] | None:
         ]
         rows.append({"name": name, "cells": line})
     return {"labels": matrix["labels"], "rows": rows}
-
-
-def _energy(report: Report) -> dict[str, Any] | None:
-    rows = report.get("energy")
-    if not rows:
-        return None
-    first = {row["model"]: row["convention"] for row in reversed(rows)}
-    drawn = [row for row in rows if row["gain"] and row["convention"] == first[row["model"]]]
-    most = max((max(row["gain"], 1 / row["gain"]) for row in drawn), default=10.0)
-    return {
-        "most": f"{most:,.0f} x",
-        "bars": [_energy_bar(row, most) for row in drawn],
-        "columns": cells.ENERGY,
-        "rows": cells.energy(report),
-        "notes": cells.energy_notes(report, sources=True),
-        "claim": words.claim(report),
-        "sources": [_source(line) for line in report.get("energy_sources") or ()],
-    }
-
-
-def _energy_bar(row: Mapping[str, Any], most: float) -> dict[str, Any]:
-    layers = "all layers" if row["includes_input_layer"] else "without the input layer"
-    return {
-        "name": row.get("title") or row["model"],
-        "small": f"ANN in {row['ann_precision']}, {layers}",
-        "drawn": charts.gain_bar(row["gain"], most),
-        "value": quantities.factor(row["gain"]),
-    }
-
-
-def _source(line: Mapping[str, Any]) -> dict[str, str]:
-    value = quantities.missing() if line["value"] is None else f"{line['value']:g} {line['unit']}"
-    names = ("model", "name", "condition", "source")
-    return {"value": value, **{name: str(line[name]) for name in names}}
 
 
 def _chip(chip: Mapping[str, Any]) -> dict[str, Any]:
@@ -292,7 +222,9 @@ def _timing(report: Report) -> dict[str, Any] | None:
     memory = quantities.size_in_bytes(report.get("peak_memory_bytes"))
     return {
         "bars": [
-            _bar(name, None if value is None else value / most, quantities.seconds(value), series=2)
+            charts.bar_row(
+                name, None if value is None else value / most, quantities.seconds(value), series=2
+            )
             for name, value in timing.items()
         ],
         "note": f"{total} in all; peak memory {memory}.",

@@ -25,6 +25,7 @@ def sections(report: Report) -> Iterable[tuple[str, RenderableType]]:
         ("What the weights give away", _privacy),
         ("Operations a sample", _operations),
         ("Dynamic energy an inference", _energy),
+        ("Latency an inference", _latency),
         ("Cores", _cores),
         ("Health", _health),
         ("Files", _files),
@@ -97,6 +98,14 @@ def _energy(report: Report) -> RenderableType | None:
         *(Text(note, style="dim") for note in notes),
         *(Text(line) for line in words.claim(report)),
     )
+
+
+def _latency(report: Report) -> RenderableType | None:
+    rows = cells.latency(report)
+    if not rows:
+        return None
+    notes = cells.latency_notes(report, sources=False)
+    return Group(plain_table(cells.LATENCY, rows), *(Text(note, style="dim") for note in notes))
 
 
 def _cores(report: Report) -> RenderableType | None:

@@ -2,6 +2,7 @@
 
 from compiler.resources.chips import CHIP_NAMES, CHIPS, Chip
 from compiler.resources.estimate import LayerUse, ResourceReport, estimate, require
+from compiler.resources.loads import CoreLoads, core_loads
 from compiler.resources.partition import CoreUse
 from compiler.resources.rows import resource_rows
 from compiler.resources.rules import RULES, Violation
@@ -12,10 +13,12 @@ __all__ = [
     "CHIP_NAMES",
     "RULES",
     "Chip",
+    "CoreLoads",
     "CoreUse",
     "LayerUse",
     "ResourceReport",
     "Violation",
+    "core_loads",
     "estimate",
     "message_traffic",
     "require",

@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from compiler.ir.geometry import ConvGeometry
+import numpy as np
+
+from compiler.ir.geometry import Array, ConvGeometry
 from compiler.resources.chips import (
     BLOCK_HEADER_BITS,
     INDEX_BITS,
@@ -108,6 +110,15 @@ def kernel_crops(
         if (used := _elements_used(geometry, axis, kernel, position, outputs))
     }
     return tuple(len(crop) for crop in crops)
+
+
+def taps_in_use(
+    geometry: ConvGeometry, axis: int, kernel: int, size: int, outputs: tuple[int, int]
+) -> Array:
+    """How many kernel elements each input row (or column) uses: int64 (size,)."""
+    used = [len(_elements_used(geometry, axis, kernel, place, outputs)) for place in range(size)]
+    counts: Array = np.array(used, np.int64)
+    return counts
 
 
 def read_range(layer: LayerShape, axis: int, outputs: tuple[int, int]) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from compiler.resources.memory import Tile
 from compiler.resources.partition import shared_area
 from compiler.resources.shapes import LayerShape
 
-_CORES_PER_TILE = 4
+CORES_PER_TILE = 4
 _TILES_PER_ROW = 8
 """Loihi 1: 8 x 4 tiles of 4 cores (Davies et al. 2018)."""
 
@@ -45,19 +45,20 @@ def _layer_traffic(
     total = np.zeros(3)
     targets = [use for use in report.core_map if use.layer == after.name]
     for source in (use for use in report.core_map if use.layer == layer.name):
-        row, column = _place(source.core)
+        row, column = place(source.core)
         for target in targets:
             area = shared_area(source.tile, after, target.tile)
             if area is None:
                 continue
             sent = _sum(spikes, area)
-            to_row, to_column = _place(target.core)
+            to_row, to_column = place(target.core)
             total += sent * np.array([1, abs(column - to_column), abs(row - to_row)])
     return total
 
 
-def _place(core: int) -> tuple[int, int]:
-    return divmod(core // _CORES_PER_TILE, _TILES_PER_ROW)
+def place(core: int) -> tuple[int, int]:
+    """Row and column of a core's tile, cores being filled in order."""
+    return divmod(core // CORES_PER_TILE, _TILES_PER_ROW)
 
 
 def _sum(spikes: Array, area: Tile) -> float:

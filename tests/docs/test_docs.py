@@ -169,12 +169,12 @@ def test_every_field_of_sim_run_is_described(root: Path, tmp_path: Path) -> None
     text = (root / "docs" / "report.md").read_text()
     described = {
         name for cells in rows(text, "## JSON of sim.run") for name in quoted(cells[0])
-    } | {"layers", "energy"}
+    } | {"layers", "energy", "latency"}
     assert set(figures) == described
 
 
 def test_the_energy_models_are_named(root: Path) -> None:
-    from sim.energy import MODEL_FILES, load_models
+    from sim.published import MODEL_FILES, load_models
 
     text = (root / "docs" / "energy.md").read_text()
     named = {cells[0].strip("`"): cells[1].strip("`") for cells in rows(text, "## Models")}

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compiler.ir import ChipGraph, ChipLayer, ConvGeometry, CubaFields
+from compiler.ir import ChipGraph, ChipLayer, ConvGeometry, CubaFields, Encoding
 from compiler.resources import estimate, resource_rows
-from sim.energy import energy_rows, energy_sources, privatesnn_claim
+from sim.costs import cost_rows, reference_traces
+from sim.energy import privatesnn_claim
+from sim.published import published_lines
 from sim.results import LayerCounts, SimulationResult
-from sim.synops import build_operations
 
 STEPS, SAMPLES = 32, 594
 
@@ -51,7 +52,7 @@ def network() -> ChipGraph:
             readout=True,
         ),
     )
-    return ChipGraph("fashion-mnist", (1, 28, 28), layers, STEPS)
+    return ChipGraph("fashion-mnist", (1, 28, 28), layers, STEPS, Encoding())
 
 
 def simulated(graph: ChipGraph) -> SimulationResult:
@@ -87,7 +88,8 @@ def simulated(graph: ChipGraph) -> SimulationResult:
 
 def full_report() -> dict[str, Any]:
     graph = network()
-    layers = build_operations(simulated(graph), graph)
+    images = np.random.default_rng(2).random((2, *graph.input_shape)).astype(np.float32)
+    costs = cost_rows(graph, simulated(graph), reference_traces(graph, images))
     stage = {"samples": SAMPLES, "timesteps": STEPS}
     return {
         "schema_version": 1,
@@ -133,10 +135,9 @@ def full_report() -> dict[str, Any]:
             "silent": {"conv1": 1568, "conv2": 12, "fc1": 0},
             "saturated": {"conv1": 0, "conv2": 0, "fc1": 0},
         },
-        "layers": layers,
-        "energy": energy_rows(layers),
-        "energy_sources": energy_sources(),
-        "privatesnn_claim": privatesnn_claim(layers),
+        **costs,
+        "energy_sources": published_lines(),
+        "privatesnn_claim": privatesnn_claim(costs["layers"]),
         "resources": resource_rows([estimate(graph, chip) for chip in ("loihi1", "loihi2")]),
         "timing": {"load": 0.4, "lower": 0.1, "synthesize": 96.3, "convert": 21.8, "encrypt": 413.0,
                    "quantize": 0.9, "export": 0.2, "verify": 66.1, "evaluate": 41.7, "report": 0.6},

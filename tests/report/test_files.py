@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from compiler import report as module
+from compiler.quantities import energy_delay, latency
 from compiler.report import write_report_html, write_report_json
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -90,6 +91,7 @@ def test_page_is_well_formed_and_complete(complete, tmp_path):
         "raster",
         "confusion",
         "energy",
+        "latency",
         "cores-loihi1",
         "cores-loihi2",
         "timing",
@@ -136,6 +138,22 @@ def test_numbers_of_the_report_are_on_the_page(report, tmp_path):
         assert line["condition"] in text
     assert "2.24 GiB" in text
     assert report["hashes"]["sha256 of model.net"] in text
+
+
+def test_the_latency_is_on_the_page_with_its_parts_and_sources(report, tmp_path):
+    text = " ".join(Page(written(report, tmp_path)).text.split())
+    row = report["latency"][0]
+    for words in (
+        latency(row["seconds"]),
+        latency(row["seconds_least"]),
+        energy_delay(row["energy_delay_product"]),
+        "synaptic operations Loihi 1 (Davies et al. 2018)",
+        "barrier Loihi 1 (Davies et al. 2018)",
+        f"{row['note']}; mean over 2 images. Source: M. Davies",
+    ):
+        assert words in text
+    del report["latency"]
+    assert "latency" not in Page(written(report, tmp_path)).sections
 
 
 def test_missing_numbers_say_why(unlabelled, tmp_path):

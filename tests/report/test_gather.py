@@ -49,7 +49,7 @@ def test_every_field_of_the_contract_is_there(made: dict) -> None:
         "schema_version", "seed", "versions", "command", "model", "stages", "encryption",
         "agreement", "health", "layers", "energy", "resources", "timing", "peak_memory_bytes",
         "warnings", "timesteps", "encoding", "evaluation", "energy_sources", "privatesnn_claim",
-        "hashes", "confusion_matrix", "accuracy_by_timestep",
+        "hashes", "latency", "confusion_matrix", "accuracy_by_timestep",
     }  # fmt: skip
     assert fields <= set(made)
     assert set(made["model"]) == {"name", "input_shape", "classes", "parameters"}
@@ -91,6 +91,11 @@ def test_a_simulation_of_the_file_gives_the_same_figures(made: dict, folder: Pat
         "accuracy": integer["accuracy"],
         "samples": SAMPLES,
     }
+    assert found["latency"] == made["latency"]
+    same = ("model", "convention", "includes_input_layer", "snn_joules", "parts", "note")
+    assert [[row[key] for key in same] for row in found["energy"]] == [
+        [row[key] for key in same] for row in made["energy"]
+    ]
     for ours, theirs in zip(made["layers"], found["layers"], strict=True):
         assert {**ours, "macs": 0} == {**theirs, "macs": 0}
     counts = np.array(made["confusion_matrix"]["counts"])
@@ -135,6 +140,7 @@ OPEN_TABLES = {
     "health.saturated": "{layer}",
     "quantization.clipped_share": "{layer}",
     "energy[].parts": "{event}",
+    "latency[].parts": "{part}",
     "resources[].limits": "{limit}",
 }
 """Tables whose keys are names."""
@@ -176,6 +182,7 @@ def test_every_field_is_described_and_there(made: dict) -> None:
             f"agreement.reference_vs_lava.{key}" for key in ("samples", "spikes", "mismatches")
         },
         "energy[].parts": {"energy[].parts{event}"},
+        "latency[].parts": {"latency[].parts{part}"},
     }
     for path, parts in absent_here.items():
         actual = actual - {path} | parts

@@ -7,6 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
+from compiler.quantities import latency
 from compiler.report import render_table
 from compiler.report_parts.words import broken_rules
 
@@ -29,6 +30,7 @@ def test_every_section_is_there_and_fits_100_columns(report):
         "Every spike compared",
         "Operations a sample",
         "Dynamic energy an inference",
+        "Latency an inference",
         "Cores",
         "What the weights give away",
         "Health",
@@ -69,6 +71,18 @@ def test_energy_is_shown_with_and_without_the_input_layer_and_says_when_it_is_mo
     assert "w/o input layer" in text
     assert "PrivateSNN claims 55 to 60 times" in text
     assert "0.085 to 0.093 spikes a neuron" in text
+
+
+def test_latency_says_steps_bounds_and_what_is_left_out(report):
+    text = flat(printed(report))
+    row = report["latency"][0]
+    assert row["time_steps"] == 36
+    assert f"{latency(row['seconds'])} {latency(row['seconds_least'])} 36" in text
+    assert "no host, no input onto the chip" in text and "mean over 2 images" in text
+    assert "hypothetical, since the network breaks a rule of Loihi 1" in text  # fc1: 6272 inputs
+    for row in report["latency"]:
+        row["seconds"] = None
+    assert "Latency" not in printed(report)
 
 
 def test_the_honest_figures_are_not_flattered(report):

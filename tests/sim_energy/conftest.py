@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from compiler.chip.execute import run_graph
 from compiler.ir import ChipGraph, ChipLayer, ConvGeometry, CubaFields
+from sim import published
 from sim.results import LayerCounts, SimulationResult
 
 
@@ -118,3 +121,72 @@ def recording() -> Recording:
     made = record(graph, spikes)
     assert all(train.sum() > 20 for train in made.spikes[:-1])
     return made
+
+
+ARCHITECTURE = """
+architecture:
+  name: loihi_chip
+  attributes:
+    sync_model: table
+    latency_sync: { 1: 1e-7, 2: 2e-7, 4: 3e-7, 29: 4e-7 }
+  tile:
+    - name: loihi_tile[0..31]
+      attributes:
+        energy_north_hop: 4e-12  # a comment
+        latency_north_hop: 6e-9
+        energy_east_hop: 3e-12
+        latency_east_hop: 5e-9
+  axon_in:
+    - name: loihi_in
+      attributes:
+        latency_message_in: 11e-9
+  soma:
+    - name: loihi_lif
+      attributes:
+        model: leaky
+        energy_access_neuron: 50.0e-12
+        latency_access_neuron: 7e-9
+        energy_update_neuron: 20.0e-12
+        latency_update_neuron: 2e-9
+        energy_spike_out: 70.0e-12
+        latency_spike_out: 9.0e-9
+  synapse:
+    - name: loihi_dense_synapse  # use the name
+      attributes:
+        energy_process_spike: 30.0e-12
+        latency_process_spike: 4e-9
+    - name: loihi_conv_synapse
+      attributes:
+        latency_process_spike: 3e-9
+        energy_process_spike: 25.0e-12
+  axon_out:
+    - name: loihi_out
+      attributes:
+        energy_message_out: 100.0e-12
+        latency_message_out: 8e-9
+"""
+
+
+@pytest.fixture
+def architecture() -> str:
+    """A file of SANA-FE's shape with made-up numbers."""
+    return ARCHITECTURE
+
+
+@pytest.fixture
+def fake_sanafe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
+    """Install a package of SANA-FE's shape; a line or an entry with the given text is left out."""
+
+    def install(without: str = "") -> None:
+        kept = ARCHITECTURE.replace(f", {without}", "") if without else ARCHITECTURE
+        lines = [line for line in kept.splitlines() if not without or without not in line]
+        (tmp_path / "sanafe" / "examples").mkdir(parents=True)
+        (tmp_path / "sanafe" / "examples" / "loihi.yaml").write_text("\n".join(lines))
+
+        class Spec:
+            submodule_search_locations = (str(tmp_path / "sanafe"),)
+
+        monkeypatch.setattr(published.importlib.util, "find_spec", lambda name: Spec)
+        monkeypatch.setattr(published.importlib.metadata, "version", lambda name: "0.0")
+
+    return install

@@ -1,21 +1,13 @@
-"""Joules by hand, the sources of every number, and the claim of 55 to 60 times."""
+"""Joules by hand, and the claim of 55 to 60 times."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
-from sim import energy
-from sim.energy import (
-    energy_rows,
-    energy_sources,
-    load_model,
-    load_models,
-    privatesnn_claim,
-    read_yaml_energies,
-)
+from sim import published
+from sim.energy import energy_rows, privatesnn_claim
 
 
 def layer(name, kind="conv", **numbers):
@@ -137,34 +129,8 @@ def test_every_row_has_the_fields_of_the_report():
             )
 
 
-def test_every_number_has_unit_condition_and_source():
-    for model in load_models():
-        for line in model.lines.values():
-            assert line.condition
-            if not model.absent:
-                assert line.value is not None and line.value > 0
-                assert line.unit
-                assert line.source
-    assert all(entry["source"] for entry in energy_sources())
-
-
-def test_published_numbers():
-    horowitz = load_model("horowitz_2014_45nm.toml")
-    davies = load_model("loihi1_davies_2018.toml")
-    assert horowitz.joules("mac_float32") == pytest.approx(4.6e-12)
-    assert horowitz.joules("ac_float32") == pytest.approx(0.9e-12)
-    assert davies.joules("synaptic_operation_conv") == pytest.approx(23.6e-12)
-    assert davies.joules("neuron_update") == pytest.approx(81e-12)
-    assert davies.joules("neuron_update_least") == pytest.approx(52e-12)
-
-
-def test_no_figure_is_invented_for_loihi2():
-    assert not [model for model in load_models() if "loihi2" in model.name]
-    assert "Loihi 2" in (energy.__doc__ or "")
-
-
 def test_a_missing_sanafe_is_said_and_has_no_joules(monkeypatch):
-    monkeypatch.setattr(energy.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(published.importlib.util, "find_spec", lambda name: None)
     rows = [row for row in energy_rows(LAYERS) if row["model"] == "loihi1-sanafe"]
     assert rows
     for row in rows:
@@ -173,49 +139,8 @@ def test_a_missing_sanafe_is_said_and_has_no_joules(monkeypatch):
         assert "pip install sanafe" in row["note"]
 
 
-ARCHITECTURE = """
-architecture:
-  tile:
-    - name: loihi_tile[0..31]
-      attributes:
-        energy_north_hop: 4e-12  # a comment
-        energy_east_hop: 3e-12
-  soma:
-    - name: loihi_lif
-      attributes:
-        model: leaky
-        energy_access_neuron: 50.0e-12
-        energy_update_neuron: 20.0e-12
-        energy_spike_out: 70.0e-12
-  synapse:
-    - name: loihi_dense_synapse  # use the name
-      attributes:
-        energy_process_spike: 30.0e-12
-    - name: loihi_conv_synapse
-      attributes:
-        latency_process_spike: 3e-9
-        energy_process_spike: 25.0e-12
-  axon_out:
-    - name: loihi_out
-      attributes:
-        energy_message_out: 100.0e-12
-"""
-
-
-def fake_sanafe(monkeypatch, folder: Path, text: str) -> None:
-    """An installed package of the same shape with made-up numbers."""
-    (folder / "examples").mkdir(parents=True)
-    (folder / "examples" / "loihi.yaml").write_text(text)
-
-    class Spec:
-        submodule_search_locations = (str(folder),)
-
-    monkeypatch.setattr(energy.importlib.util, "find_spec", lambda name: Spec)
-    monkeypatch.setattr(energy.importlib.metadata, "version", lambda name: "0.0")
-
-
-def test_an_installed_sanafe_is_read(monkeypatch, tmp_path):
-    fake_sanafe(monkeypatch, tmp_path / "sanafe", ARCHITECTURE)
+def test_an_installed_sanafe_is_read(fake_sanafe):
+    fake_sanafe()
     row = find(
         energy_rows(LAYERS),
         model="loihi1-sanafe",
@@ -225,21 +150,6 @@ def test_an_installed_sanafe_is_read(monkeypatch, tmp_path):
     wanted = 3000 * 25 + 600 * 30 + 150 * (50 + 20) + 47 * 70 + 47 * 100
     assert row["snn_joules"] == pytest.approx(wanted * 1e-12)
     assert row["source"].startswith("sanafe 0.0")
-
-
-def test_a_sanafe_of_another_shape_is_named_not_guessed(monkeypatch, tmp_path):
-    text = ARCHITECTURE.replace("energy_spike_out", "energy_out")
-    fake_sanafe(monkeypatch, tmp_path / "sanafe", text)
-    row = next(row for row in energy_rows(LAYERS) if row["model"] == "loihi1-sanafe")
-    assert row["snn_joules"] is None
-    assert "loihi_lif/energy_spike_out" in row["note"]
-
-
-def test_yaml_energies_belong_to_the_element_above_them():
-    energies = read_yaml_energies(ARCHITECTURE)
-    assert energies["loihi_tile/energy_north_hop"] == 4e-12
-    assert energies["loihi_conv_synapse/energy_process_spike"] == 25e-12
-    assert len(energies) == 8
 
 
 def test_the_claim_needs_a_tenth_of_a_spike_a_neuron():
