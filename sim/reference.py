@@ -7,25 +7,40 @@ with what this module returns.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from compiler.chip.engine.job import LayerOutput
+from compiler.chip.engine.plan import LayerPlan, plan_layers
+from compiler.chip.engine.run import Wanted, engine, run_images, run_spikes
 from compiler.chip.execute import LayerRun, run_graph
 from compiler.chip.neuron import NeuronRun, run_neurons
-from compiler.errors import DataError, one_problem
+from compiler.errors import ChipRangeError, DataError, one_problem
 from compiler.ir.chip import ChipGraph
-from compiler.ir.geometry import Array
+from compiler.ir.geometry import Array, Shape
 from compiler.ir.snn import Encoding
-from sim.encoding import Drive, check_shape, drive_from_images, timesteps_for
+from sim.encoding import (
+    Drive,
+    check_range,
+    check_shape,
+    drive_from_images,
+    encoding_for,
+    timesteps_for,
+)
 from sim.results import LayerCounts, SimulationResult
 from sim.traces import INPUT, LayerTrace, NetworkTrace
 
-BATCH_BYTES = 400_000_000
-"""Memory that the largest layer of one batch may take."""
+BATCH_BYTES = 64_000_000
+"""Memory that the inputs and the counts of one batch may take."""
+
+MOST_SAMPLES = 1000
+"""Samples of a batch at most: some time passes until the next word of progress."""
 
 Progress = Callable[[int, int], None]
+FanOuts = Sequence[Sequence[Array]]
 
 
 def simulate(
@@ -36,36 +51,69 @@ def simulate(
     encoding: Encoding | None = None,
     batch: int | None = None,
     progress: Progress | None = None,
+    fan_outs: FanOuts = (),
 ) -> SimulationResult:
     """Run images through a network and count.
 
     images_nchw: float in [0, 1]; `timesteps` and `encoding` for a graph without them;
     `batch` samples at a time (chosen by memory if None); `progress` is called with the
     number of samples done and their total. Every sample starts from rest.
-    Raises DataError and UsageError as sim.encoding.drive_from_images does.
+    fan_outs: for every layer any number of int64 tables (C, H, W) of its input: the
+    operations that one spike of that neuron causes; they are summed in `events_nt`.
+    Raises DataError and UsageError as sim.encoding.drive_from_images does, ChipRangeError for
+    sums of weights beyond 32 bits.
     """
     started = time.perf_counter()
     images = check_shape(images_nchw, graph.input_shape)
     steps = timesteps_for(graph, timesteps)
-    size = batch or batch_size(graph, steps)
+    size = batch or batch_size(graph, steps, sum(len(tables) for tables in fan_outs))
+    run = _Batches(graph, _plans(graph), steps, encoding, Wanted(fans=fan_outs))
     tally = _Tally(graph)
     for start in range(0, len(images), size):
         part = images[start : start + size]
-        tally.add(drive_from_images(graph, part, steps, encoding, first_index=start))
+        tally.add(run.run(part, start))
         if progress is not None:
             progress(start + len(part), len(images))
     return tally.result(steps, time.perf_counter() - started)
 
 
-def batch_size(graph: ChipGraph, timesteps: int) -> int:
-    """Samples whose largest layer stays below BATCH_BYTES, at least one."""
-    inputs = int(np.prod(graph.input_shape))
-    largest = 0
-    for layer in graph.layers:
-        # spikes as bytes and as floats on the way in; sums of weights and spikes on the way out
-        largest = max(largest, 5 * inputs + 9 * layer.neurons)
-        inputs = layer.neurons
-    return max(1, BATCH_BYTES // (timesteps * largest))
+def batch_size(graph: ChipGraph, timesteps: int, tables: int = 0) -> int:
+    """Samples whose inputs and counts stay below BATCH_BYTES, at least one."""
+    inputs, classes = int(np.prod(graph.input_shape)), graph.layers[-1].neurons
+    # spikes, or codes and what makes them; counts a step and tables of fan-outs; answers
+    each = inputs * (timesteps + 16) + timesteps * (4 * len(graph.layers) + 8 * tables)
+    return max(1, min(MOST_SAMPLES, BATCH_BYTES // (each + 16 * classes)))
+
+
+def _plans(graph: ChipGraph) -> tuple[LayerPlan, ...]:
+    try:
+        return plan_layers(graph.layers, graph.input_shape)
+    except OverflowError as error:
+        allowed, remedy = "sums within 32 bits, as Lava's", "split the layer"
+        raise one_problem(
+            ChipRangeError, "cannot simulate", graph.name, str(error), allowed, remedy
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """What stays the same from batch to batch."""
+
+    graph: ChipGraph
+    plans: tuple[LayerPlan, ...]
+    timesteps: int
+    encoding: Encoding | None
+    wanted: Wanted
+
+    def run(self, images_nchw: Array, first_index: int) -> tuple[LayerOutput, ...]:
+        """Run a batch, `first_index` being the index of its first image in the set."""
+        if self.graph.input_neurons is not None:
+            drive = drive_from_images(self.graph, images_nchw, self.timesteps, self.encoding)
+            spikes, _ = _input_spikes(self.graph, drive, states=False)
+            return run_spikes(self.plans, np.moveaxis(spikes, 2, -1), self.wanted)
+        check_range(images_nchw)
+        code = encoding_for(self.graph, self.encoding)
+        return run_images(self.plans, images_nchw, self.timesteps, code, first_index, self.wanted)
 
 
 def trace(
@@ -159,50 +207,64 @@ class _Tally:
 
     def __init__(self, graph: ChipGraph) -> None:
         self._graph = graph
-        self._input_chw = np.zeros(graph.input_shape, np.int64)
-        self._input_n: list[Array] = []
-        self._chw = [np.zeros(layer.shape, np.int64) for layer in graph.layers]
-        self._n: list[list[Array]] = [[] for _ in graph.layers]
-        self._saturations = [0] * len(graph.layers)
+        shapes = [graph.input_shape, *(layer.shape for layer in graph.layers)]
+        self._neurons = [np.zeros(int(np.prod(shape)), np.int64) for shape in shapes]
+        self._steps: list[list[Array]] = [[] for _ in shapes]
+        self._events: list[list[Array]] = [[] for _ in shapes]
+        self._clips = [0 for _ in shapes]
         self._logits: list[Array] = []
 
-    def add(self, drive: Drive) -> None:
-        """Run a batch and add what it did."""
-        spikes, _ = _input_spikes(self._graph, drive, states=False)
-        per_neuron = spikes.sum(axis=0, dtype=np.int32)
-        self._input_chw += per_neuron.sum(axis=0)
-        self._input_n.append(per_neuron.reshape(len(per_neuron), -1).sum(axis=1, dtype=np.int64))
-        for index, run in enumerate(run_graph(self._graph, spikes)):
-            self._add_layer(index, run)
-
-    def _add_layer(self, index: int, run: LayerRun) -> None:
-        counts = _channels_first(run.spikes_tnhwc.sum(axis=0, dtype=np.int32))
-        flat = counts.reshape(len(counts), -1)
-        self._chw[index] += counts.sum(axis=0)
-        self._n[index].append(flat.sum(axis=1, dtype=np.int64))
-        self._saturations[index] += int(run.saturations.sum())
-        if index == len(self._graph.layers) - 1:
-            voltage = _channels_first(run.voltage_nhwc).reshape(flat.shape)
-            self._logits.append((voltage if run.layer.readout else flat).astype(np.int64))
+    def add(self, outputs: tuple[LayerOutput, ...]) -> None:
+        """Add the outputs of the input and of every layer for one batch."""
+        for index, output in enumerate(outputs):
+            self._neurons[index] += output.neurons
+            self._steps[index].append(output.steps_nt)
+            self._clips[index] += int(output.clips_n.sum())
+            if output.events_fnt is not None:
+                self._events[index].append(output.events_fnt)
+        last = outputs[-1]
+        answers = last.voltage_nm if self._graph.layers[-1].readout else last.counts_nm
+        if answers is not None:
+            self._logits.append(_flat_channels_first(answers, self._graph.layers[-1].shape))
 
     def result(self, timesteps: int, seconds: float) -> SimulationResult:
         """Everything counted so far."""
-        layers = tuple(
-            LayerCounts(layer.name, chw, np.concatenate(n), saturations)
-            for layer, chw, n, saturations in zip(
-                self._graph.layers, self._chw, self._n, self._saturations, strict=True
-            )
-        )
+        layers = tuple(self._counts(index) for index in range(len(self._graph.layers)))
         logits = np.concatenate(self._logits)
-        last = self._graph.layers[-1]
+        input_nt = np.concatenate(self._steps[0])
         return SimulationResult(
             backend="reference",
             timesteps=timesteps,
             logits_nk=logits,
             predictions_n=logits.argmax(axis=1),
-            input_chw=self._input_chw,
-            input_n=np.concatenate(self._input_n),
+            input_chw=self._neuron_sums(0, self._graph.input_shape),
+            input_n=input_nt.sum(1, dtype=np.int64),
             layers=layers,
-            readout_spikes=int(layers[-1].spikes_n.sum()) if last.readout else 0,
+            readout_spikes=int(layers[-1].spikes_n.sum()) if self._graph.layers[-1].readout else 0,
             seconds=seconds,
+            input_nt=input_nt,
+            engine=engine().name,
         )
+
+    def _counts(self, index: int) -> LayerCounts:
+        """Counts of one layer; the events are those of what sends spikes to it."""
+        layer, events = self._graph.layers[index], self._events[index]
+        spikes_nt = np.concatenate(self._steps[index + 1])
+        return LayerCounts(
+            layer.name,
+            self._neuron_sums(index + 1, layer.shape),
+            spikes_nt.sum(1, dtype=np.int64),
+            self._clips[index + 1],
+            spikes_nt,
+            np.concatenate(events, axis=1) if events else np.zeros((0, *spikes_nt.shape), np.int64),
+        )
+
+    def _neuron_sums(self, index: int, shape: Shape) -> Array:
+        """Spikes of every neuron, int64 (C, H, W)."""
+        return _channels_first(self._neurons[index].reshape(*shape[1:], shape[0]))
+
+
+def _flat_channels_first(answers_nm: Array, shape: Shape) -> Array:
+    """(n, H * W * C) to int64 (n, C * H * W)."""
+    answers = answers_nm.reshape(-1, *shape[1:], shape[0])
+    return _channels_first(answers).reshape(len(answers), -1).astype(np.int64)
