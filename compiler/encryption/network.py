@@ -82,7 +82,7 @@ def _block(layer: SnnLayer, surrogate: Surrogate) -> Any:
         "voltage_decay": layer.v_decay / DECAY_ONE,
         "scale": WEIGHT_SCALE,
         "norm": lambda: _bias_module(layer),
-        **_gradient_parameters(surrogate),
+        **gradient_parameters(surrogate),
     }
     block = _conv(layer, neuron) if layer.kind == "conv" else _dense(layer, neuron)
     with torch.no_grad():
@@ -94,7 +94,7 @@ def _block(layer: SnnLayer, surrogate: Surrogate) -> Any:
     return block
 
 
-def _gradient_parameters(surrogate: Surrogate) -> dict[str, float]:
+def gradient_parameters(surrogate: Surrogate) -> dict[str, float]:
     """tau_grad and scale_grad that give SLAYER's exponential the wished width and height.
 
     SLAYER: tau_rho = 100 tau_grad threshold, scale_rho = 0.1 scale_grad, height =
