@@ -1,4 +1,4 @@
-"""Compile the kernel with the machine's C++ compiler, once for each user and kind of machine.
+"""Compile kernels with the machine's C++ compiler, once for each user and kind of machine.
 
 The library lies in the user's cache folder under a name made of everything that it depends on:
 the source, the flags, the compiler's version and the processor. It is written under a temporary
@@ -34,24 +34,24 @@ class NoKernel(Exception):
     """The kernel cannot be had on this machine; the text says why."""
 
 
-def load_kernel() -> ctypes.CDLL:
-    """The compiled kernel; raises NoKernel."""
+def load_kernel(source: Path | None = None, flags: tuple[str, ...] = ()) -> ctypes.CDLL:
+    """The compiled kernel, or another source compiled with `flags`; raises NoKernel."""
     if os.environ.get(ENGINE_VARIABLE) == "numba":
         raise NoKernel(f"{ENGINE_VARIABLE} asks for numba")
-    found = _attempt(os.environ.get("CXX", ""))
+    found = _attempt(os.environ.get("CXX", ""), source or SOURCE, flags or FLAGS)
     if isinstance(found, str):
         raise NoKernel(found)
     return found
 
 
-@lru_cache(maxsize=4)
-def _attempt(command: str) -> ctypes.CDLL | str:
+@lru_cache(maxsize=8)
+def _attempt(command: str, source: Path, flags: tuple[str, ...]) -> ctypes.CDLL | str:
     """The kernel, or why there is none; once for each process."""
     try:
         compiler = find_compiler(command)
-        path = cache_folder() / f"kernel-{_key(compiler)}.so"
+        path = cache_folder() / f"{source.stem}-{_key(compiler, source, flags)}.so"
         if not path.exists():
-            _compile(compiler, path)
+            _run_compiler(compiler, source, flags, path)
         return ctypes.CDLL(str(path))
     except (NoKernel, OSError) as trouble:
         return str(trouble)
@@ -80,8 +80,8 @@ def cache_folder() -> Path:
     return folder
 
 
-def _key(compiler: tuple[str, ...]) -> str:
-    parts = [SOURCE.read_text(), *FLAGS, *compiler, _run([*compiler, "--version"]), _processor()]
+def _key(compiler: tuple[str, ...], source: Path, flags: tuple[str, ...]) -> str:
+    parts = [source.read_text(), *flags, *compiler, _run([*compiler, "--version"]), _processor()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 
 
@@ -96,10 +96,12 @@ def _processor() -> str:
     return "\n".join([platform.machine(), platform.processor(), *told.values()])
 
 
-def _compile(compiler: tuple[str, ...], path: Path) -> None:
+def _run_compiler(
+    compiler: tuple[str, ...], source: Path, flags: tuple[str, ...], path: Path
+) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="compiling-") as folder:
         made = Path(folder) / path.name
-        _run([*compiler, *FLAGS, "-o", str(made), str(SOURCE)])
+        _run([*compiler, *flags, "-o", str(made), str(source)])
         made.replace(path)
 
 
