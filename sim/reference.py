@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from compiler.chip.engine.job import LayerOutput
 from compiler.chip.engine.plan import LayerPlan, plan_layers
-from compiler.chip.engine.run import Wanted, engine, run_images, run_spikes
+from compiler.chip.engine.run import Wanted, batch_size, engine, run_images, run_spikes
 from compiler.chip.execute import LayerRun, run_graph
 from compiler.chip.neuron import NeuronRun, run_neurons
 from compiler.errors import ChipRangeError, DataError, one_problem
@@ -32,12 +32,6 @@ from sim.encoding import (
 )
 from sim.results import LayerCounts, SimulationResult
 from sim.traces import INPUT, LayerTrace, NetworkTrace
-
-BATCH_BYTES = 64_000_000
-"""Memory that the inputs and the counts of one batch may take."""
-
-MOST_SAMPLES = 1000
-"""Samples of a batch at most: some time passes until the next word of progress."""
 
 Progress = Callable[[int, int], None]
 FanOuts = Sequence[Sequence[Array]]
@@ -66,7 +60,7 @@ def simulate(
     started = time.perf_counter()
     images = check_shape(images_nchw, graph.input_shape)
     steps = timesteps_for(graph, timesteps)
-    size = batch or batch_size(graph, steps, sum(len(tables) for tables in fan_outs))
+    size = batch or _batch_size(graph, steps, sum(len(tables) for tables in fan_outs))
     run = _Batches(graph, _plans(graph), steps, encoding, Wanted(fans=fan_outs))
     tally = _Tally(graph)
     for start in range(0, len(images), size):
@@ -77,12 +71,9 @@ def simulate(
     return tally.result(steps, time.perf_counter() - started)
 
 
-def batch_size(graph: ChipGraph, timesteps: int, tables: int = 0) -> int:
-    """Samples whose inputs and counts stay below BATCH_BYTES, at least one."""
-    inputs, classes = int(np.prod(graph.input_shape)), graph.layers[-1].neurons
-    # spikes, or codes and what makes them; counts a step and tables of fan-outs; answers
-    each = inputs * (timesteps + 16) + timesteps * (4 * len(graph.layers) + 8 * tables)
-    return max(1, min(MOST_SAMPLES, BATCH_BYTES // (each + 16 * classes)))
+def _batch_size(graph: ChipGraph, timesteps: int, tables: int) -> int:
+    classes, layers = graph.layers[-1].neurons, len(graph.layers)
+    return batch_size(graph.input_shape, classes, layers, timesteps, tables)
 
 
 def _plans(graph: ChipGraph) -> tuple[LayerPlan, ...]:

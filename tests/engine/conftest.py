@@ -10,7 +10,7 @@ import pytest
 
 from compiler.chip.engine.build import ENGINE_VARIABLE
 from compiler.chip.engine.plan import plan_layers
-from compiler.chip.engine.run import Wanted, engine, run_spikes
+from compiler.chip.engine.run import Wanted, engine, run_spikes, unpack
 from compiler.ir.chip import ChipLayer, CubaFields
 from compiler.ir.geometry import ConvGeometry, frozen
 
@@ -173,8 +173,4 @@ def _spikes_of(layers: list[ChipLayer], spikes_tnchw: Any) -> tuple[Any, Any]:
     """Output of the last of some layers, and its spikes (T, N, C, H, W)."""
     plans = plan_layers(layers, spikes_tnchw.shape[2:])
     output = run_spikes(plans, np.moveaxis(spikes_tnchw, 2, -1), Wanted(planes=True))[-1]
-    channels, height, width = layers[-1].shape
-    neurons = channels * height * width
-    bits = np.unpackbits(output.planes_ntb, axis=-1, count=neurons, bitorder="little")
-    hwc = bits.reshape(*bits.shape[:2], height, width, channels)
-    return output, np.moveaxis(hwc, (0, -1), (1, 2))
+    return output, np.moveaxis(unpack(output, plans[-1]), -1, 2)

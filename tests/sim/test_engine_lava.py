@@ -9,7 +9,7 @@ import pytest
 
 from compiler.chip.engine.build import ENGINE_VARIABLE
 from compiler.chip.engine.plan import plan_layers
-from compiler.chip.engine.run import Wanted, engine, run_spikes
+from compiler.chip.engine.run import Wanted, engine, run_spikes, unpack
 
 
 def _check(case: Any) -> None:
@@ -18,13 +18,10 @@ def _check(case: Any) -> None:
     for depth, recorded in enumerate(case.lava.trace.layers, 1):
         plans = plan_layers(layers[:depth], case.graph.input_shape)
         output = run_spikes(plans, entering, Wanted(planes=True))[-1]
-        channels, height, width = layers[depth - 1].shape
-        size = channels * height * width
-        bits = np.unpackbits(output.planes_ntb, axis=-1, count=size, bitorder="little")
-        spikes = np.moveaxis(bits.reshape(*bits.shape[:2], height, width, channels), (0, 4), (1, 2))
+        spikes = np.moveaxis(unpack(output, plans[-1]), -1, 2)
         np.testing.assert_array_equal(spikes, recorded.spikes_tnchw, err_msg=recorded.name)
         if recorded.v_tnchw is not None:
-            last = np.moveaxis(recorded.v_tnchw[-1], 1, -1).reshape(len(bits), -1)
+            last = np.moveaxis(recorded.v_tnchw[-1], 1, -1).reshape(spikes.shape[1], -1)
             np.testing.assert_array_equal(output.voltage_nm, last, err_msg=recorded.name)
 
 

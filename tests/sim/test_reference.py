@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from compiler.chip.engine.run import BATCH_BYTES, MOST_SAMPLES, batch_size
 from compiler.errors import DataError, UsageError
 from compiler.ir.chip import ChipGraph, ChipInput, ChipLayer, CubaFields
 from compiler.ir.geometry import frozen
 from compiler.ir.snn import Encoding
 from sim.encoding import Drive, drive_from_images
-from sim.reference import BATCH_BYTES, batch_size, simulate, trace
+from sim.reference import simulate, trace
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -74,11 +80,36 @@ def test_a_readout_that_overflows_is_counted() -> None:
     assert result.layers[0].saturations > 0
 
 
-def test_the_batch_is_bounded_by_the_largest_layer(toy: ChipGraph) -> None:
-    size = batch_size(toy, 16)
-    largest = max(layer.neurons for layer in toy.layers)
-    assert size * 16 * largest * 9 < 1.01 * BATCH_BYTES
-    assert batch_size(toy, 1 << 30) == 1
+def test_the_batch_is_bounded_by_memory(toy: ChipGraph) -> None:
+    size = batch_size((3, 32, 32), 10, 5, 32)
+    assert 1 < size <= MOST_SAMPLES
+    assert size * 3 * 32 * 32 * 32 < BATCH_BYTES
+    assert batch_size((3, 32, 32), 10, 5, 1024) < size
+    assert batch_size((3, 32, 32), 10, 5, 32, tables=100) < size
+    assert batch_size((3, 32, 32), 10, 5, 1 << 30) == 1
+
+
+MEMORY = """
+import resource, sys
+import numpy as np
+from netx_export import read_netx
+from sim.reference import simulate
+graph = read_netx(sys.argv[1]).graph
+images = np.broadcast_to(np.float32(0.5), (int(sys.argv[2]), *graph.input_shape))
+simulate(graph, images[:1000])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert simulate(graph, images).samples == len(images)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+def test_memory_grows_with_the_counts_alone() -> None:
+    """40,000 digits: the first layer alone sends 1.3 GB of spikes; counts a layer and step stay."""
+    path, samples = ROOT / "tests" / "golden" / "digits.net", 40_000
+    command = [sys.executable, "-c", MEMORY, str(path), str(samples)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    counts = samples * (5 * 32 * 4 + 10 * 8)  # input and four layers; logits
+    assert int(done.stdout) < 2.5 * counts + 30_000_000
 
 
 def _plain(graph: ChipGraph, drive: Drive) -> list[list[list[int]]]:

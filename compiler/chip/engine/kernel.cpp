@@ -76,8 +76,7 @@ struct Job {
   const uint16_t* codes;              // (n, H, W, C): which spike train; or null
   const int64_t* train;               // (codes + 1,): where each train's steps begin
   const int32_t* times;               // steps of all trains
-  const uint8_t* spikes;              // else spikes, with the strides below
-  int64_t stride_n, stride_t, stride_h, stride_w, stride_c;
+  const uint8_t* spikes;              // else (T, n, H, W, C): 0 or 1
   const Layer* layer;                 // (layers,)
   const Counts* counts;               // (1 + layers,): the input's come first
 };
@@ -397,30 +396,41 @@ void run_layer(const Step& s) {
   if constexpr (unit == BLOCK) run_sized<W, 1>(s);
 }
 
-void set_bit(uint8_t* plane, int64_t bit) { plane[bit >> 3] |= uint8_t(1 << (bit & 7)); }
-
-void encode_sample(const Job& j, int64_t n, uint8_t* planes, int64_t* neurons) {
+void encode_trains(const Job& j, int64_t n, uint8_t* planes, int64_t* neurons) {
   int32_t* steps = j.counts[0].steps + n * j.steps;
-  int64_t at = 0;
+  const int64_t row = j.width * j.channels;
+  const uint16_t* code = j.codes + n * j.height * row;
   for (int64_t y = 0; y < j.height; y++)
-    for (int64_t x = 0; x < j.width; x++)
-      for (int64_t c = 0; c < j.channels; c++, at++) {
-        const int64_t bit = j.first + y * j.row + x * j.channels + c;
-        const auto send = [&](int64_t t) {
-          set_bit(planes + t * j.bytes, bit);
-          steps[t]++;
-          neurons[at]++;
-        };
-        if (j.codes) {
-          const int64_t code = j.codes[n * j.height * j.width * j.channels + at];
-          for (int64_t k = j.train[code]; k < j.train[code + 1]; k++) send(j.times[k]);
-        } else {
-          const uint8_t* from =
-              j.spikes + n * j.stride_n + y * j.stride_h + x * j.stride_w + c * j.stride_c;
-          for (int64_t t = 0; t < j.steps; t++)
-            if (from[t * j.stride_t]) send(t);
-        }
+    for (int64_t x = 0; x < row; x++, code++, neurons++) {
+      const int64_t bit = j.first + y * j.row + x;
+      const int64_t begin = j.train[*code], end = j.train[*code + 1];
+      *neurons += end - begin;
+      for (int64_t k = begin; k < end; k++) {
+        steps[j.times[k]]++;
+        planes[j.times[k] * j.bytes + (bit >> 3)] |= uint8_t(1 << (bit & 7));
       }
+    }
+}
+
+void pack_spikes(const Job& j, int64_t n, uint8_t* planes, int64_t* neurons) {
+  constexpr uint64_t gather = 0x0102040810204080;  // eight bytes of 0 or 1 to the top byte's bits
+  const int64_t row = j.width * j.channels;
+  for (int64_t t = 0; t < j.steps; t++)
+    for (int64_t y = 0; y < j.height; y++) {
+      const uint8_t* from = j.spikes + ((t * j.samples + n) * j.height + y) * row;
+      for (int64_t x = 0; x < row; x += 8) {
+        uint64_t eight = 0;
+        std::memcpy(&eight, from + x, std::min<int64_t>(8, row - x));
+        if (!eight) continue;
+        unsigned bits = eight * gather >> 56;
+        const int64_t bit = j.first + y * j.row + x;
+        uint8_t* to = planes + t * j.bytes + (bit >> 3);
+        const uint16_t merged = load<uint16_t>(to) | bits << (bit & 7);
+        std::memcpy(to, &merged, 2);
+        j.counts[0].steps[n * j.steps + t] += __builtin_popcount(bits);
+        for (; bits; bits &= bits - 1) neurons[y * row + x + __builtin_ctz(bits)]++;
+      }
+    }
 }
 
 // Sums of the tables over the spikes of a plane, and a copy of the planes, where asked for.
@@ -448,7 +458,8 @@ void run_block(const Job& j, int64_t sample, int64_t samples, Workspace& work) {
     }
     for (int64_t b = 0; b < samples; b++) {
       uint8_t* planes = work.planes[index].data() + b * j.steps * bytes;
-      if (!index) encode_sample(j, sample + b, planes, work.neurons[0].data());
+      if (!index)
+        (j.codes ? encode_trains : pack_spikes)(j, sample + b, planes, work.neurons[0].data());
       read_planes(j, j.counts[index], sample + b, planes, bytes);
     }
   }

@@ -48,7 +48,6 @@ _Job = _structure(
     "Job",
     **_integers("samples steps layers threads block height width channels first row bytes"),
     **_pointers("codes train times spikes"),
-    **_integers("stride_n stride_t stride_h stride_w stride_c"),
     **_pointers("layer counts"),
 )
 
@@ -88,9 +87,7 @@ def _input(job: Job) -> dict[str, Any]:
             "train": _at(trains.first),
             "times": _at(trains.times),
         }
-    spikes = job.spikes_tnhwc
-    names = ("stride_t", "stride_n", "stride_h", "stride_w", "stride_c")
-    return {"spikes": spikes.ctypes.data, **dict(zip(names, spikes.strides, strict=True))}
+    return {"spikes": _at(job.spikes_tnhwc)}
 
 
 def _layer(plan: LayerPlan, steps: int) -> ctypes.Structure:

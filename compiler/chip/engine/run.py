@@ -11,8 +11,14 @@ from compiler.chip.encoding import encode, train_codes
 from compiler.chip.engine.build import NoKernel, load_kernel
 from compiler.chip.engine.job import Job, LayerOutput, Trains, thread_count
 from compiler.chip.engine.plan import LayerPlan
-from compiler.ir.geometry import Array
+from compiler.ir.geometry import Array, Shape
 from compiler.ir.snn import Encoding
+
+BATCH_BYTES = 64_000_000
+"""Memory that the inputs and the counts of one batch may take."""
+
+MOST_SAMPLES = 1000
+"""Samples of a batch at most: some time passes until the next word of progress."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,19 @@ class Wanted:
     fans: Sequence[Sequence[Array]] = ()
 
 
+def batch_size(
+    input_shape: Shape, classes: int, layers: int, timesteps: int, tables: int = 0
+) -> int:
+    """Samples whose inputs and counts stay below BATCH_BYTES, at least one.
+
+    tables: how many of Wanted.fans there are in all.
+    """
+    # spikes, or codes and what makes them; counts a step and sums of fan-outs; answers
+    each = int(np.prod(input_shape)) * (timesteps + 16) + 16 * classes
+    each += timesteps * (4 * layers + 8 * tables)
+    return max(1, min(MOST_SAMPLES, BATCH_BYTES // each))
+
+
 def run_images(
     plans: tuple[LayerPlan, ...],
     images_nchw: Array,
@@ -73,11 +92,23 @@ def run_images(
 def run_spikes(
     plans: tuple[LayerPlan, ...], spikes_tnhwc: Array, wanted: Wanted | None = None
 ) -> tuple[LayerOutput, ...]:
-    """Run spikes, uint8 (T, N, H, W, C); outputs of the input and of every layer."""
+    """Run spikes, uint8 (T, N, H, W, C) of 0 and 1; outputs of the input and of every layer."""
+    spikes_tnhwc = np.ascontiguousarray(spikes_tnhwc, np.uint8)
     steps, samples = spikes_tnhwc.shape[:2]
     outputs = _outputs(plans, samples, steps, wanted or Wanted())
     _run(Job(plans, samples, steps, outputs, None, spikes_tnhwc, thread_count()))
     return outputs
+
+
+def unpack(output: LayerOutput, plan: LayerPlan) -> Array:
+    """The last layer's spikes, uint8 (T, N, H, W, C), of an output with planes."""
+    if output.planes_ntb is None:
+        raise ValueError("the planes were not wanted")
+    channels, height, width = plan.shape
+    bits = np.unpackbits(output.planes_ntb, axis=-1, count=len(output.neurons), bitorder="little")
+    return np.ascontiguousarray(
+        np.moveaxis(bits.reshape(*bits.shape[:2], height, width, channels), 0, 1)
+    )
 
 
 def _run(job: Job) -> None:
