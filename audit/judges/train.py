@@ -18,7 +18,7 @@ import click
 from compiler.commandline import run_command
 
 if TYPE_CHECKING:
-    from audit.judges import Judge
+    from audit.judges.judge import Judge
     from compiler.ir.geometry import Shape
     from compiler.presets.training import TrainingSettings
     from sim.datasets import Dataset
@@ -53,7 +53,7 @@ def train_judges(
 
     DATA: a preset's name, idx:DIR, imagefolder:DIR-or-ZIP, npz:FILE, as for sim.run.
     """
-    from audit.judges import KEPT
+    from audit.judges.judge import KEPT
 
     folder = out or KEPT / data
     if out is None and not folder.is_dir():
@@ -108,7 +108,7 @@ def train_judge(
     """
     import torch
 
-    from audit.judges import load_judges
+    from audit.judges.judge import load_judges
     from audit.judges.networks import ARCHITECTURES
     from compiler.presets.training import model_card, train
 
@@ -165,7 +165,7 @@ def _measure(network: Any, test: Dataset) -> dict[str, Any]:
 def _write(network: Any, about: dict[str, str], file: Path) -> None:
     from safetensors.torch import save
 
-    from audit.judges import ABOUT
+    from audit.judges.judge import ABOUT
     from compiler.store import write_bytes
 
     tensors = {name: value.detach().contiguous() for name, value in network.state_dict().items()}

@@ -31,8 +31,8 @@ def nearest(queries_nd: Array, reference_md: Array) -> Neighbours:
     """
     import torch
 
-    queries = torch.from_numpy(_flat(queries_nd))
-    reference = torch.from_numpy(_flat(reference_md))
+    queries = torch.tensor(_flat(queries_nd))
+    reference = torch.tensor(_flat(reference_md))
     squares = reference.square().sum(1)
     found = [(squares - 2 * part @ reference.T).argmin(1) for part in torch.split(queries, _CHUNK)]
     index = torch.cat(found)

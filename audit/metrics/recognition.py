@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from audit.judges import Judge
+from audit.judges.judge import Judge
 from audit.metrics.intervals import Estimate, mean_estimate
 from compiler.ir.geometry import Array
 

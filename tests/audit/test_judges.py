@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from audit.judges import FEWEST, KEPT, find_judges, load_judges
+from audit.judges.judge import FEWEST, KEPT, find_judges, load_judges
 from audit.judges.networks import ARCHITECTURES
 from audit.judges.train import NAMES, run
 from compiler.errors import DataError
