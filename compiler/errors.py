@@ -61,6 +61,10 @@ class AgreementError(CompilerError):
     """Two simulators that must agree on every spike do not."""
 
 
+class AuditError(CompilerError):
+    """The leakage audit's own check failed, so that its figures would mean nothing."""
+
+
 class EnvironmentProblem(CompilerError):
     """Something outside the input is missing: a package, disk space, a writable folder."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
+from compiler.report import read_leakage
 from compiler.report_parts.words import broken_rules
 from compiler.run_folder import file_hash
 from compiler.steps import Run, peak_memory_bytes
@@ -44,7 +45,9 @@ def gather_report(run: Run) -> dict[str, Any]:
         "peak_memory_bytes": _peak_memory(results),
         "files": _files(run),
     }
-    return {**report, "warnings": warnings(report)}
+    leakage = read_leakage(run.folder.path)
+    audited = {"leakage": leakage} if leakage else {}
+    return {**report, **audited, "warnings": [*warnings(report), *_audit_warnings(run, leakage)]}
 
 
 MODEL_KEYS = ("name", "input_shape", "classes", "parameters")
@@ -81,6 +84,12 @@ def warnings(report: dict[str, Any]) -> list[str]:
             "and nothing was obfuscated"
         )
     return found
+
+
+def _audit_warnings(run: Run, leakage: dict[str, Any] | None) -> list[str]:
+    if leakage is not None or not (run.folder.path / "audit.json").is_file():
+        return []
+    return ["audit.json is of another model.net and is not shown: run audit.leakage again"]
 
 
 def _evaluation_warnings(evaluation: dict[str, Any]) -> list[str]:
@@ -151,6 +160,11 @@ def _files(run: Run) -> list[dict[str, Any]]:
         ("resources.json", "what lies on each core of the chips", False),
         ("manifest.json", "what was run and the hashes of its files", False),
         ("private", "the ANN, the synthetic images, the stages' files", False),
+        *(
+            [("audit.json", "what an attacker reads out of model.net", False)]
+            if (folder / "audit.json").is_file()
+            else []
+        ),
     )
     return [
         {"path": str(folder / name), "what": what, "may_leave": may_leave}

@@ -33,16 +33,44 @@ def render_table(report: Report, console: Console) -> None:
 def write_report_files(report: Report, folder: Path) -> None:
     """Write report.json, resources.json and report.html.
 
-    The map of every core goes into resources.json and is left out of report.json.
+    The map of every core goes into resources.json and is left out of report.json, and so is
+    `leakage`, which is what audit.json holds.
     """
     lean = [
         {key: value for key, value in chip.items() if key != "core_map"}
         for chip in report.get("resources") or ()
     ]
-    write_report_json({**report, "resources": lean}, folder / "report.json")
+    own = {key: value for key, value in report.items() if key != "leakage"}
+    write_report_json({**own, "resources": lean}, folder / "report.json")
     whole = {"schema_version": report["schema_version"], "chips": report.get("resources") or ()}
     write_report_json(whole, folder / "resources.json")
     write_report_html(report, folder / "report.html")
+
+
+def read_leakage(folder: Path) -> dict[str, Any] | None:
+    """The content of the folder's audit.json; None where there is none for its model.net.
+
+    The pictures that it names, if any, come as PNG bytes under `sheets`, by attack.
+    """
+    from compiler.run_folder import file_hash
+
+    path = folder / "audit.json"
+    if not path.is_file():
+        return None
+    audit: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if audit["model_sha256"] != file_hash(folder / "model.net"):
+        return None
+    pictures = [folder / name for name in audit["pictures"]]
+    sheets = {picture.stem: picture.read_bytes() for picture in pictures if picture.is_file()}
+    return {**audit, "sheets": sheets}
+
+
+def add_leakage(folder: Path) -> None:
+    """Write report.html of a finished compile again, now with the result of its audit."""
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    chips = json.loads((folder / "resources.json").read_text(encoding="utf-8"))["chips"]
+    whole = {**report, "resources": chips, "leakage": read_leakage(folder)}
+    write_report_html(whole, folder / "report.html")
 
 
 def write_report_json(report: Report, path: Path) -> None:

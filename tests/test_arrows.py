@@ -106,7 +106,7 @@ def test_no_module_imports_itself_in_a_circle() -> None:
         needs = {name: rest for name, rest in needs.items() if name not in free}
 
 
-COMMANDS = ("compiler.export", "sim.run")
+COMMANDS = ("compiler.export", "sim.run", "audit.leakage", "audit.judges.train")
 HEAVY = ("torch", "lava", "onnx", "numba", "scipy", "sklearn", "h5py", "matplotlib", "numpy")
 PROBE = """
 import runpy, sys

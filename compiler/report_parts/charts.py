@@ -159,3 +159,43 @@ def _svg(width: int, height: int, content: str, title: str = "", stretch: bool =
     fit = ' preserveAspectRatio="none" class="bar"' if stretch else ' class="chart"'
     name = f' role="img" aria-label="{escape(title)}"' if title else ' aria-hidden="true"'
     return Markup(f'<svg viewBox="0 0 {width} {height}"{fit}{name}>{content}</svg>')
+def rate_dots(
+    rows: Sequence[tuple[str, Mapping[str, Mapping[str, float]]]], names: Sequence[str]
+) -> Markup:
+    """One line a row from 0 to 100 %, a dot with its interval for each of `names`.
+
+    rows: title -> name -> value, low, high (shares 0..1); colours follow the order of names,
+    and what is not among them is drawn in the colour of text.
+    """
+    left, width, step = 108, 230, 12 + 7 * len(names)
+    height = step * len(rows)
+    parts = [
+        f'<line class="grid" x1="{left + width * i / 4}" x2="{left + width * i / 4}" y1="0" '
+        f'y2="{height}"/><text x="{left + width * i / 4}" y="{height + 14}" class="mid">'
+        f"{25 * i} %</text>"
+        for i in range(5)
+    ]
+    for i, (title, found) in enumerate(rows):
+        top = i * step
+        middle = top + step / 2 + 4
+        parts.append(f'<text x="{left - 8}" y="{middle}" class="end">{escape(title)}</text>')
+        for name, ends in found.items():
+            place = names.index(name) if name in names else (len(names) - 1) / 2
+            colour = f"s{names.index(name) % COLOURS}" if name in names else "ink"
+            parts.append(_dot(ends, name, colour, left, width, top + 10 + 7 * place))
+    return _svg(360, height + 22, "".join(parts), title="recognition rates with intervals")
+
+
+def _dot(
+    ends: Mapping[str, float], name: str, colour: str, left: float, width: float, y: float
+) -> str:
+    low, value, high = (left + width * ends[key] for key in ("low", "value", "high"))
+    label = f"{name}: {ends['value']:.1%} ({ends['low']:.1%} to {ends['high']:.1%})"
+    return (
+        f"<g><title>{escape(label)}</title>"
+        f'<rect class="{colour}" x="{low:.1f}" y="{y - 0.8:.1f}" '
+        f'width="{max(high - low, 0.5):.1f}" height="1.6"/>'
+        f'<circle class="{colour}" cx="{value:.1f}" cy="{y:.1f}" r="2.8"/></g>'
+    )
+
+

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compiler import quantities
-from compiler.report_parts import cells, charts, costs, words
+from compiler.report_parts import cells, charts, costs, leakage, words
 from compiler.report_parts.words import Report
 
 _MOST_SQUARES = 1500
@@ -45,7 +45,7 @@ def page(report: Report) -> dict[str, Any]:
         "agreement_note": words.COMPARED_NOTE,
         "health": words.health(report),
         "privacy": _privacy(report),
-        "leakage": _leakage(report),
+        "leakage": leakage.section(report.get("leakage")),
         "operations": costs.operations(report),
         "raster": _raster(report),
         "confusion": _confusion(report),
@@ -101,40 +101,6 @@ def _privacy(report: Report) -> dict[str, Any] | None:
         "changes": cells.weight_changes(report),
         "note": words.OBFUSCATION,
     }
-
-
-def _leakage(report: Report) -> dict[str, Any] | None:
-    audit = report.get("leakage")
-    if not audit:
-        return None
-    rows = [
-        (
-            name,
-            quantities.percent(subject.get("accuracy")),
-            quantities.percent((subject.get("reconverted") or {}).get("relu")),
-            quantities.percent((subject.get("reconverted") or {}).get("clipped_relu")),
-            quantities.percent(_worst_attack(subject)),
-        )
-        for name, subject in (audit.get("subjects") or {}).items()
-    ]
-    worst, floor, ceiling = (audit.get(key) for key in ("worst", "floor", "ceiling"))
-    line = (
-        f"The worst attack, {audit.get('worst_attack', 'not named')}, makes images that judges "
-        f"recognise in {quantities.percent(worst)} of cases; images of a random network: "
-        f"{quantities.percent(floor)}, real images: {quantities.percent(ceiling)}."
-    )
-    columns = ("subject", "accuracy", "plain ReLU", "clipped ReLU", "recognised")
-    return {"lines": [line], "columns": columns, "rows": rows}
-
-
-def _worst_attack(subject: Mapping[str, Any]) -> float | None:
-    rates = [
-        judge["value"]
-        for attack in (subject.get("attacks") or {}).values()
-        for judge in (attack.get("judge_accuracy") or {}).values()
-        if judge.get("value") is not None
-    ]
-    return max(rates, default=None)
 
 
 def _raster(report: Report) -> list[dict[str, Any]]:

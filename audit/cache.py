@@ -1,0 +1,115 @@
+"""What an audit made already, so that an interrupted one goes on: arrays with the key of their
+inputs, as .safetensors below RUN_DIR/private/audit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import audit
+from audit.attacks import AttackImages
+from compiler.ir.geometry import Array
+from compiler.report import plain
+from compiler.run_folder import key_of
+from compiler.store import write_bytes
+from compiler.versions import tool_versions
+
+_KEY = "about"
+
+
+JUDGING = ("judges", "metrics")
+JUDGING_FILES = (
+    "assess",
+    "inputs",
+    "leakage",
+    "measure",
+    "membership",
+    "sheets",
+    "show",
+    "summary",
+)
+"""Parts of the audit that look at images and answers but do not make them."""
+
+
+def code_key() -> str:
+    """Hash of the versions and of the source that makes images: other code, other images."""
+    folder = Path(audit.__file__).parent
+    paths = [
+        path
+        for path in sorted(folder.rglob("*.py"))
+        if path.relative_to(folder).parts[0] not in JUDGING and path.stem not in JUDGING_FILES
+    ]
+    return key_of(tool_versions(), [path.read_text(encoding="utf-8") for path in paths])
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Arrays by name; one counts only if it was stored under the same key."""
+
+    folder: Path
+
+    def arrays(
+        self, name: str, key: str, make: Callable[[], tuple[dict[str, Array], dict[str, Any]]]
+    ) -> tuple[dict[str, Array], dict[str, Any], bool]:
+        """Arrays and plain facts of that name; made and stored first if need be.
+
+        The last value says whether they were there already.
+        """
+        path = self.folder / f"{name}.safetensors"
+        stored = _read(path, key)
+        if stored is not None:
+            return *stored, True
+        arrays, facts = make()
+        _write(path, key, arrays, facts)
+        return arrays, facts, False
+
+    def images(
+        self, name: str, key: str, make: Callable[[], AttackImages]
+    ) -> tuple[AttackImages, bool]:
+        """An attack's images, and whether they were there already."""
+
+        def fresh() -> tuple[dict[str, Array], dict[str, Any]]:
+            made = checked(make())
+            facts = {part.name: getattr(made, part.name) for part in fields(made)}
+            arrays = {part: facts.pop(part) for part in ("images_nchw", "labels_n")}
+            return arrays, plain(facts)
+
+        arrays, facts, known = self.arrays(name, key, fresh)
+        return AttackImages(**arrays, **facts), known
+
+
+def checked(made: AttackImages) -> AttackImages:
+    """The same images; ValueError unless they are images, for a metric would not notice."""
+    images, labels = made.images_nchw, made.labels_n
+    if images.ndim != 4 or len(images) != len(labels) or not len(images):
+        raise ValueError(f"{made.attack}: images {images.shape} for labels {labels.shape}")
+    if not np.isfinite(images).all() or images.min() < 0 or images.max() > 1:
+        raise ValueError(f"{made.attack}: pixels beyond 0 to 1")
+    return made
+
+
+def _read(path: Path, key: str) -> tuple[dict[str, Array], dict[str, Any]] | None:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about = json.loads(file.metadata()[_KEY])
+            if about["key"] != key:
+                return None
+            return {name: file.get_tensor(name) for name in file.keys()}, about["facts"]  # noqa: SIM118
+    except (SafetensorError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _write(path: Path, key: str, arrays: dict[str, Array], facts: dict[str, Any]) -> None:
+    from safetensors.numpy import save
+
+    about = json.dumps({"key": key, "facts": facts}, sort_keys=True)
+    write_bytes(path, save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, {_KEY: about}))

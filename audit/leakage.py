@@ -1,0 +1,95 @@
+"""`python -m audit.leakage`: what an attacker still reads out of a compiled network."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from compiler.commandline import check_writable, run_command, write_json
+
+if TYPE_CHECKING:
+    from audit.measure import Outcome
+
+
+class _Names(click.ParamType):  # type: ignore[type-arg]
+    """Comma-separated names."""
+
+    name = "a,b,c"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        return tuple(name for name in (part.strip() for part in str(value).split(",")) if name)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("run_dir", metavar="RUN_DIR", type=click.Path(path_type=Path))
+@click.option("--data", help="Images the network was trained for, as for sim.run [those the "
+              "compile was evaluated on].")  # fmt: skip
+@click.option("--json", "json_file", type=click.Path(path_type=Path),
+              help="Write the result here too, beside RUN_DIR/audit.json.")  # fmt: skip
+@click.option("--quick", is_flag=True, help="Small budgets: minutes instead of an hour.")
+@click.option("--attacks", type=_Names(), default=(), help="Make these attacks alone.")
+@click.option("--judges", type=click.Path(path_type=Path), metavar="DIR",
+              help="Judges made by audit.judges.train [those kept for the data].")  # fmt: skip
+@click.option("--inception", type=click.Path(path_type=Path), metavar="FILE",
+              help="Inception weights (.safetensors) for FID and KID as published.")  # fmt: skip
+@click.option("--pictures", is_flag=True, help="Put the contact sheets into report.html too.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
+              help="Seed of everything random.")  # fmt: skip
+@click.option("--quiet", is_flag=True, help="Print errors alone.")
+def leakage(json_file: Path | None, pictures: bool, quiet: bool, **options: Any) -> None:
+    """Measure what an attacker who holds RUN_DIR/model.net can read out of it.
+
+    Attacks make images of every class from the trained network, from the converted one, from
+    model.net and from random weights; judges that never saw these networks say what they
+    recognise. Writes RUN_DIR/audit.json, contact sheets into RUN_DIR/private/audit, and a
+    section of RUN_DIR/report.html. An interrupted audit goes on where it stopped.
+    """
+    from audit.inputs import locked, open_finished_run
+    from audit.measure import Request, run_audit
+    from audit.show import QuietScreen, Screen, show
+
+    if json_file is not None:
+        check_writable(json_file)
+    command = shlex.join(["python", "-m", "audit.leakage", *sys.argv[1:]])
+    screen = QuietScreen() if quiet else Screen()
+    try:
+        with locked(open_finished_run(options["run_dir"])):
+            outcome = run_audit(Request(command=command, **options), screen)
+            _write(options["run_dir"], outcome, pictures)
+    finally:
+        screen.close()
+    if json_file is not None:
+        write_json(json_file, outcome.fields)
+    if not quiet:
+        show(outcome.fields)
+        click.echo(f"\nwritten: {options['run_dir'] / 'audit.json'}, report.html; "
+                   f"contact sheets in {options['run_dir'] / 'private' / 'audit'}")  # fmt: skip
+
+
+def _write(run_dir: Path, outcome: Outcome, pictures: bool) -> None:
+    """audit.json, the contact sheets and the page."""
+    from audit.inputs import AUDIT_JSON, PRIVATE
+    from audit.sheets import write_sheets
+    from compiler.report import add_leakage
+
+    names = write_sheets(run_dir / PRIVATE, outcome.images, outcome.data)
+    shown = [str(PRIVATE / name) for name in names] if pictures else []
+    outcome.fields["pictures"] = shown
+    write_json(run_dir / AUDIT_JSON, outcome.fields)
+    add_leakage(run_dir)
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0, 1, 2 or 130."""
+    goes_on = "interrupted; the same command goes on with what is already there"
+    return run_command(leakage, "audit.leakage", arguments, goes_on)
+
+
+if __name__ == "__main__":
+    sys.exit(run())

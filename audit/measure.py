@@ -1,0 +1,373 @@
+"""The audit from a finished compile to the fields of audit.json.
+
+Order: real images and judges; images of every attack on every subject; the subjects' answers on
+training and test images; what it comes to. Images and answers are kept in RUN_DIR/private/audit, so
+that an interrupted audit goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from audit.answers import Answers, ask_subjects
+from audit.assess import Assessor, make_assessor, noise_images, real_images
+from audit.attacks import ATTACKS, FULL, QUICK, Attack, AttackImages, Budget
+from audit.cache import Cache, code_key
+from audit.inputs import AuditData, FinishedRun, load_judges_for, load_parts, open_finished_run
+from audit.judges.judge import Judge
+from audit.membership import attack_membership
+from audit.metrics.nearest import nearer_to_members
+from audit.metrics.recognition import Recognition
+from audit.subjects import Subject, load_subjects
+from audit.summary import check_sanity, summarise
+from compiler.errors import DataError, UsageError, one_problem
+from compiler.run_folder import key_of
+
+AUDIT_SCHEMA = 1
+IMAGES = "images"
+"""Where real images and noise stand among the attacks of a subject: nobody made them."""
+
+CONTROLS = ("real", "noise")
+
+
+class Watcher(Protocol):
+    """Hears how the audit goes on."""
+
+    def begin(self, title: str) -> None:
+        """A step starts."""
+
+    def progress(self, done: int, total: int) -> None:
+        """So much of the step is done."""
+
+    def end(self, seconds: float, note: str = "") -> None:
+        """The step has finished."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One audit; see `python -m audit.leakage --help` for the options."""
+
+    run_dir: Path
+    data: str | None = None
+    quick: bool = False
+    seed: int = 0
+    judges: Path | None = None
+    inception: Path | None = None
+    attacks: tuple[str, ...] = ()
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A request with everything that it needs, read and checked."""
+
+    request: Request
+    run: FinishedRun
+    data: AuditData
+    judges: tuple[Judge, ...]
+    subjects: tuple[Subject, ...]
+    attacks: tuple[Attack, ...]
+    budget: Budget
+    cache: Cache
+    key: str
+
+    @property
+    def set_size(self) -> int:
+        """Images that each attack makes of all classes together."""
+        return self.budget.images_per_class * len(self.data.class_names)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The content of audit.json, and the images by subject and attack for contact sheets."""
+
+    fields: dict[str, Any]
+    images: dict[str, dict[str, AttackImages]]
+    data: AuditData
+
+
+def run_audit(request: Request, watcher: Watcher) -> Outcome:
+    """Audit a finished compile; nothing but private/audit is written.
+
+    Raises ModelError, DataError or UsageError for what is missing or does not fit, and
+    AuditError where the converted network did not come out as leaky as the ANN.
+    """
+    audit = _watched(watcher, "Reading the compile, the images, the judges", _prepare, request)
+    made = {attack.name: _attack(audit, attack, watcher) for attack in audit.attacks}
+    images = {
+        subject.name: {attack: made[attack][subject.name] for attack in made}
+        for subject in audit.subjects
+    }
+    assessor = _watched(watcher, "Preparing the real images", _assessor, audit)
+    answers = _watched(watcher, "Asking the networks about real images", _answers, audit, watcher)
+    judged, entries = _watched(watcher, "Judging all images", _judge, audit, assessor, images)
+    summary = summarise(
+        {name: judged[name] for name in images},
+        judged["real"][IMAGES],
+        {attack.name: attack.access for attack in audit.attacks},
+        request.seed,
+    )
+    check_sanity(summary, request.quick)
+    found = {
+        "subjects": _subjects(audit, entries, answers),
+        "membership": _watched(watcher, "Membership", _membership, audit, answers, images),
+        "nearest_image": _nearest_image(entries),
+        **summary,
+        **_provenance(audit, images, assessor),
+    }
+    return Outcome(found, images, audit.data)
+
+
+def _watched(watcher: Watcher, title: str, step: Any, *arguments: Any) -> Any:
+    watcher.begin(title)
+    started = time.perf_counter()
+    result = step(*arguments)
+    watcher.end(time.perf_counter() - started)
+    return result
+
+
+def _prepare(request: Request) -> Audit:
+    from compiler.ir.ann import AnnGraph
+    from compiler.store import load
+
+    attacks = _chosen(request.attacks)
+    run = open_finished_run(request.run_dir)
+    ann = load(AnnGraph, run.path / "private" / "ann.safetensors")
+    data = load_parts(run, ann, request.data)
+    judges = load_judges_for(data, request.judges)
+    return Audit(
+        request=request,
+        run=run,
+        data=data,
+        judges=judges,
+        subjects=tuple(load_subjects(run.path, request.seed)),
+        attacks=attacks,
+        budget=QUICK if request.quick else FULL,
+        cache=Cache(run.private),
+        key=key_of(code_key(), run.hashes, request.seed),
+    )
+
+
+def _chosen(names: Sequence[str]) -> tuple[Attack, ...]:
+    known = [attack.name for attack in ATTACKS]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise one_problem(
+            UsageError,
+            "no such attack",
+            "--attacks",
+            ", ".join(unknown),
+            ", ".join(known),
+            "name some of these, or leave the option out to make all",
+        )
+    return tuple(attack for attack in ATTACKS if not names or attack.name in names)
+
+
+def _attack(audit: Audit, attack: Attack, watcher: Watcher) -> dict[str, AttackImages]:
+    """The attack's images of every subject, those already made read again."""
+    watcher.begin(attack.title)
+    started = time.perf_counter()
+    made, known = {}, 0
+    for place, subject in enumerate(audit.subjects):
+        key = key_of(audit.key, subject.name, attack.name, asdict(audit.budget))
+        made[subject.name], there = audit.cache.images(
+            f"{subject.name}.{attack.name}",
+            key,
+            partial(
+                attack.run, subject, audit.budget, audit.request.seed, _part(audit, watcher, place)
+            ),
+        )
+        known += there
+    note = "already there" if known == len(made) else f"{known} already there" if known else ""
+    watcher.end(time.perf_counter() - started, note)
+    return made
+
+
+def _part(audit: Audit, watcher: Watcher, place: int) -> Callable[[int, int], None]:
+    """Progress of one subject as part of the progress of all."""
+    return lambda done, total: watcher.progress(
+        place * total + done, len(audit.subjects) * max(total, 1)
+    )
+
+
+def _assessor(audit: Audit) -> Assessor:
+    from audit.metrics.inception import InceptionFeatures
+
+    file = audit.request.inception
+    inception = InceptionFeatures(file) if file else None
+    return make_assessor(audit.data, audit.judges, audit.set_size, audit.request.seed, inception)
+
+
+def _answers(audit: Audit, watcher: Watcher) -> dict[str, Answers]:
+    answers = ask_subjects(
+        audit.subjects, audit.data, audit.request.quick, audit.request.seed, audit.cache,
+        audit.key, watcher.progress,
+    )  # fmt: skip
+    known, chance = answers["ann"].accuracy, 1 / len(audit.data.class_names)
+    if known < 2 * chance:
+        raise one_problem(
+            DataError,
+            "the network does not know these images",
+            audit.data.spec,
+            f"{known:.1%} right answers of the ANN, where guessing gives {chance:.1%}",
+            "the data that the network was trained for, with the same order of classes",
+            "name that data: --data DATA",
+        )
+    return answers
+
+
+def _judge(
+    audit: Audit, assessor: Assessor, images: dict[str, dict[str, AttackImages]]
+) -> tuple[dict[str, dict[str, Recognition]], dict[str, dict[str, Any]]]:
+    """What the judges say, and the fields of audit.json, by subject and attack."""
+    sets = {
+        name: {attack: (made.images_nchw, made.labels_n) for attack, made in by_attack.items()}
+        for name, by_attack in images.items()
+    }
+    seed, shape = audit.request.seed, audit.data.test.images_nchw.shape[1:]
+    noise = noise_images(shape, audit.set_size, len(audit.data.class_names), seed)
+    sets |= {"real": {IMAGES: real_images(audit.data, len(audit.data.test), seed)}}
+    sets |= {"noise": {IMAGES: noise}}
+    judged: dict[str, dict[str, Recognition]] = {}
+    entries: dict[str, dict[str, Any]] = {}
+    for name, by_attack in sets.items():
+        judged[name], entries[name] = {}, {}
+        for attack, (pixels, labels) in by_attack.items():
+            judged[name][attack] = assessor.judged(pixels, labels)
+            entries[name][attack] = assessor.fields(pixels, labels, judged[name][attack])
+            if name in images:
+                entries[name][attack] |= _spent(images[name][attack])
+    return judged, entries
+
+
+def _spent(made: AttackImages) -> dict[str, Any]:
+    return {
+        "gradient_steps": made.gradient_steps,
+        "queries": made.queries,
+        "seconds": made.seconds,
+        "details": made.details,
+    }
+
+
+def _subjects(
+    audit: Audit, entries: dict[str, dict[str, Any]], answers: dict[str, Answers]
+) -> dict[str, Any]:
+    """The entry of every subject, the real images and the noise among them."""
+    rows: dict[str, Any] = {
+        subject.name: {
+            **answers[subject.name].fields(audit.request.seed),
+            "weight_change": _weight_change(audit, subject.name),
+            "attacks": _without_nearest(entries[subject.name]),
+        }
+        for subject in audit.subjects
+    }
+    for name in CONTROLS:
+        rows[name] = {
+            "accuracy": None,
+            "reconverted": {"relu": None, "clipped_relu": None},
+            "weight_change": {},
+            "attacks": _without_nearest(entries[name]),
+        }
+    return rows
+
+
+def _weight_change(audit: Audit, subject: str) -> dict[str, float]:
+    changes: dict[str, float] = audit.run.report["encryption"]["weight_change"]
+    if subject == "converted":
+        return dict.fromkeys(changes, 0.0)
+    return changes if subject == "encrypted" else {}
+
+
+def _without_nearest(entries: dict[str, Any]) -> dict[str, Any]:
+    return {
+        attack: {key: value for key, value in entry.items() if key != "nearest"}
+        for attack, entry in entries.items()
+    }
+
+
+def _nearest_image(entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """By space (pixels, features), subject and attack: distances to the nearest training image."""
+    spaces = next(iter(entries["real"].values()))["nearest"]
+    return {
+        space: {
+            name: {attack: entry["nearest"][space] for attack, entry in by_attack.items()}
+            for name, by_attack in entries.items()
+        }
+        for space in spaces
+    }
+
+
+def _membership(
+    audit: Audit, answers: dict[str, Answers], images: dict[str, dict[str, AttackImages]]
+) -> dict[str, Any]:
+    """Membership inference on every subject, and whether made images resemble members."""
+    from compiler.ir.synthetic import SyntheticSet
+    from compiler.store import load
+
+    seed = audit.request.seed
+    rows: dict[str, Any] = {
+        name: attack_membership(found.members, found.others, seed)
+        for name, found in answers.items()
+    }
+    synthetic = load(SyntheticSet, audit.run.path / "private" / "synthetic.safetensors")
+    sets = {"synthetic": synthetic.pixels(slice(0, MOST_SYNTHETIC))}
+    sets |= {f"encrypted {name}": made.images_nchw for name, made in images["encrypted"].items()}
+    members, others = audit.data.training.images_nchw, audit.data.test.images_nchw
+    rows["resemblance"] = {
+        name: nearer_to_members(pixels, members, others, seed) for name, pixels in sets.items()
+    }
+    return rows
+
+
+MOST_SYNTHETIC = 2_000
+"""Synthetic images, at most, that are compared with members."""
+
+
+def _provenance(
+    audit: Audit, images: dict[str, dict[str, AttackImages]], assessor: Assessor
+) -> dict[str, Any]:
+    from compiler.versions import tool_versions
+
+    request, data = audit.request, audit.data
+    return {
+        "schema_version": AUDIT_SCHEMA,
+        "command": request.command,
+        "quick": request.quick,
+        "seed": request.seed,
+        "model_sha256": audit.run.model_hash,
+        "data": {
+            "spec": data.spec,
+            "test": {"images": len(data.test), "sha256": data.test.fingerprint},
+            "training": {"images": len(data.training), "sha256": data.training.fingerprint},
+        },
+        "judges": {judge.name: {"test_accuracy": judge.accuracy} for judge in audit.judges},
+        "features_of": audit.judges[0].name,
+        "fid_images": assessor.set_size,
+        "attacks": {
+            attack.name: {
+                "title": attack.title,
+                "family": attack.family,
+                "access": attack.access,
+                "extras": attack.extras,
+            }
+            for attack in audit.attacks
+        },
+        "left_out": [a.name for a in ATTACKS if a not in audit.attacks],
+        "budget": asdict(audit.budget),
+        "spent": {
+            name: {
+                "gradient_steps": sum(made.gradient_steps for made in by_attack.values()),
+                "queries": sum(made.queries for made in by_attack.values()),
+                "seconds": sum(made.seconds for made in by_attack.values()),
+            }
+            for name, by_attack in images.items()
+        },
+        "versions": tool_versions(),
+        "notes": list(data.notes),
+        "guarantee": None,
+    }

@@ -1,0 +1,102 @@
+"""What an audit comes to: the worst attack beside its floor and ceiling, and the audit's own check.
+
+The recognition rate of an attack is the mean over its images and over all judges. Its floor is the
+rate of the same attack on a network of the same shape with random weights, the ceiling that of
+real test images. `blackbox` is the best rate of an attack that only queries the network: whatever
+is done to the weights, nobody can get below it without giving up the function itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from audit.metrics.intervals import difference_estimate
+from audit.metrics.recognition import Recognition
+from compiler.errors import AuditError, one_problem
+
+Judged = Mapping[str, Mapping[str, Recognition]]
+"""Subject -> attack -> what the judges say."""
+
+MARGIN = 0.10
+"""How far below the ANN's the converted network's worst rate may lie, beyond chance.
+
+The converted network holds the ANN's weights. Attacks that read much less from it than from the
+ANN fail for reasons of their own, and their failure on the encrypted network would say nothing.
+"""
+
+
+def summarise(
+    judged: Judged, real: Recognition, access: Mapping[str, str], seed: int
+) -> dict[str, Any]:
+    """worst_attack, worst, blackbox, floor, ceiling, their intervals and differences.
+
+    access: attack -> `weights` or `queries`. worst, floor, ceiling and blackbox are rates 0..1;
+    blackbox is None where no attack by queries was made.
+    """
+    encrypted = judged["encrypted"]
+    worst = _worst(encrypted)
+    queries = {name: found for name, found in encrypted.items() if access[name] == "queries"}
+    blackbox = _worst(queries) if queries else None
+    rates = {
+        "worst": encrypted[worst],
+        "floor": judged["random"][worst],
+        "ceiling": real,
+        **({"blackbox": queries[blackbox]} if blackbox else {}),
+    }
+    intervals = {name: found.rate(seed).as_dict() for name, found in rates.items()}
+    return {
+        "worst_attack": worst,
+        "blackbox_attack": blackbox,
+        **{name: _value(intervals, name) for name in ("worst", "blackbox", "floor", "ceiling")},
+        "intervals": intervals,
+        "gain_over_floor": _gain(rates, "floor", seed),
+        "gain_over_blackbox": _gain(rates, "blackbox", seed),
+        "sanity": _sanity(judged, seed),
+    }
+
+
+def check_sanity(summary: Mapping[str, Any], quick: bool) -> None:
+    """AuditError unless the converted network came out as leaky as the ANN."""
+    found = summary["sanity"]
+    if found["holds"]:
+        return
+    raise one_problem(
+        AuditError,
+        "the audit's own check failed: its other figures mean nothing, and none is written",
+        "the converted network, whose weights are the ANN's",
+        f"{found['converted']:.1%} recognised at worst ({found['converted_attack']}), the ANN "
+        f"{found['ann']:.1%} ({found['ann_attack']})",
+        f"at most {MARGIN:.0%} less than the ANN, beyond chance",
+        "run the audit without --quick" if quick else "report a bug: the attacks do not work here",
+    )
+
+
+def _worst(by_attack: Mapping[str, Recognition]) -> str:
+    """The attack with the highest rate; the first of equals."""
+    return max(by_attack, key=lambda name: float(by_attack[name].shares_n.mean()))
+
+
+def _sanity(judged: Judged, seed: int) -> dict[str, Any]:
+    ann, converted = (_worst(judged[subject]) for subject in ("ann", "converted"))
+    first, second = judged["converted"][converted].shares_n, judged["ann"][ann].shares_n
+    gap = difference_estimate(first, second, seed)
+    return {
+        "holds": gap.high >= -MARGIN,
+        "ann": float(second.mean()),
+        "ann_attack": ann,
+        "converted": float(first.mean()),
+        "converted_attack": converted,
+        "gap": gap.as_dict(),
+        "margin": MARGIN,
+    }
+
+
+def _value(intervals: Mapping[str, Mapping[str, float]], name: str) -> float | None:
+    return intervals[name]["value"] if name in intervals else None
+
+
+def _gain(rates: Mapping[str, Recognition], over: str, seed: int) -> dict[str, float] | None:
+    if over not in rates:
+        return None
+    return difference_estimate(rates["worst"].shares_n, rates[over].shares_n, seed).as_dict()

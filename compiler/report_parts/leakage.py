@@ -1,0 +1,321 @@
+"""The leakage audit in words and rows, the same in the terminal and on the page.
+
+It reads the content of audit.json; audit.leakage writes it.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from compiler.quantities import count, missing, percent
+from compiler.report_parts import charts
+
+Audit = Mapping[str, Any]
+Row = tuple[str, ...]
+
+NO_GUARANTEE = "no (epsilon, delta) guarantee"
+NETWORKS = ("ann", "converted", "encrypted", "random")
+TITLES = {
+    "ann": "ANN",
+    "converted": "converted",
+    "encrypted": "encrypted (model.net)",
+    "random": "random weights",
+    "real": "real test images",
+    "noise": "noise",
+}
+SUBJECT_COLUMNS = ("network", "accuracy", "plain ReLU", "clipped ReLU", "membership AUC")
+ATTACK_COLUMNS = ("recognised, images of", "needs", "ANN", "converted", "encrypted", "random")
+DISTANCE_COLUMNS = ("images of", "FID", "KID", "pixels away", "features away", "near-copies")
+MEMBERSHIP_COLUMNS = ("membership", "best score", "AUC", "found at 1 % wrong", "at 0.1 % wrong")
+RESEMBLANCE_COLUMNS = ("images", "nearest is a training image", "by chance", "p")
+
+
+def quote(audit: Audit) -> str:
+    """The one sentence to quote: worst attack, rate with interval, floor, ceiling, no guarantee."""
+    ends = audit["intervals"]["worst"]
+    return (
+        f"Of the images that the worst attack ({audit['worst_attack']}) makes from model.net, "
+        f"{number_of_judges(audit)} judges recognise {percent(audit['worst'])} "
+        f"({span(ends)}); of the same attack on random weights {percent(audit['floor'])} (floor), "
+        f"of real images {percent(audit['ceiling'])} (ceiling): a measurement of the attacks that "
+        f"were tried, {NO_GUARANTEE}."
+    )
+
+
+def number_of_judges(audit: Audit) -> int:
+    """How many judges there were."""
+    return len(audit["judges"])
+
+
+def span(ends: Mapping[str, float]) -> str:
+    """An interval of shares in per cent."""
+    return f"{100 * ends['low']:.1f} to {100 * ends['high']:.1f} %"
+
+
+def points(ends: Mapping[str, float]) -> str:
+    """A difference of shares with its interval, in points."""
+    value, low, high = (100 * ends[key] for key in ("value", "low", "high"))
+    return f"{value:+.1f} points ({low:+.1f} to {high:+.1f})"
+
+
+def verdicts(audit: Audit) -> list[str]:
+    """What the figures mean, good or bad, one sentence each."""
+    return [
+        line
+        for line in (_floor(audit), _training(audit), _blackbox(audit), *_membership(audit))
+        if line
+    ]
+
+
+def _floor(audit: Audit) -> str:
+    gain = audit["gain_over_floor"]
+    if gain["low"] > 0:
+        return f"Something leaks: the worst attack gains {points(gain)} over random weights."
+    return (
+        f"No leak was found: the worst attack's gain over random weights, {points(gain)}, "
+        "may be chance."
+    )
+
+
+def _training(audit: Audit) -> str:
+    """Whether the spike-based training hid anything from the attacks."""
+    sanity, worst = audit["sanity"], audit["intervals"]["worst"]
+    opening = (
+        f"The converted network, before training, is read to {percent(sanity['converted'])}, the "
+        f"ANN itself to {percent(sanity['ann'])}"
+    )
+    if worst["high"] >= sanity["converted"]:
+        return f"{opening}: training in the spiking domain hid nothing that these attacks read."
+    hidden = 100 * (sanity["converted"] - worst["value"])
+    return f"{opening}: training in the spiking domain took {hidden:.1f} points off."
+
+
+def _blackbox(audit: Audit) -> str:
+    gain = audit.get("gain_over_blackbox")
+    if gain is None:
+        return "No attack by queries alone was made, so that what the weights add is not known."
+    opening = (
+        f"An attacker who only queries the network ({audit['blackbox_attack']}) reaches "
+        f"{percent(audit['blackbox'])}; knowing the weights adds {points(gain)}"
+    )
+    if gain["low"] > 0:
+        return f"{opening}."
+    return f"{opening}, which may be chance: hiding the weights better would not help."
+
+
+def _membership(audit: Audit) -> Iterator[str]:
+    found = audit["membership"].get("encrypted")
+    if found:
+        yield (
+            f"Training images are told from test images with an AUC of {found['auc']['value']:.3f} "
+            f"({found['auc']['low']:.3f} to {found['auc']['high']:.3f}){_better(found)}."
+        )
+
+
+def _better(found: Mapping[str, Any]) -> str:
+    return ", better than chance (0.5)" if found["auc"]["low"] > 0.5 else ", which may be chance"
+
+
+def subjects(audit: Audit) -> list[Row]:
+    """Accuracy of each network, of its re-converted forms, and its membership AUC."""
+    rows = []
+    for name in NETWORKS:
+        entry = audit["subjects"].get(name)
+        if entry is None:
+            continue
+        again, member = entry["reconverted"], audit["membership"].get(name)
+        rows.append(
+            (
+                TITLES[name],
+                percent(entry["accuracy"]),
+                percent(again.get("relu")),
+                percent(again.get("clipped_relu")),
+                f"{member['auc']['value']:.3f}" if member else missing(),
+            )
+        )
+    return rows
+
+
+def attacks(audit: Audit) -> list[Row]:
+    """Recognition rate of every attack on every network; noise and real images are the ends."""
+    blank = [""] * (len(NETWORKS) - 1)
+    rows = [("noise", "-", _rate(audit, "noise", "images"), *blank)]
+    for attack, about in audit["attacks"].items():
+        rates = (_rate(audit, name, attack) for name in NETWORKS)
+        rows.append((attack, about["access"], *rates))
+    return [*rows, ("real images", "-", _rate(audit, "real", "images"), *blank)]
+
+
+def _rate(audit: Audit, subject: str, attack: str) -> str:
+    found = audit["subjects"].get(subject, {}).get("attacks", {}).get(attack)
+    if not found:
+        return missing()
+    rate = found["recognition"]
+    half = 50 * (rate["high"] - rate["low"])
+    return f"{100 * rate['value']:.1f} ± {half:.1f} %"
+
+
+def distances(audit: Audit) -> list[Row]:
+    """FID, KID and distance to training images of the encrypted network's images, and the ends."""
+    rows = [_distance(audit, TITLES["real"], "real", "images")]
+    rows += [_distance(audit, attack, "encrypted", attack) for attack in audit["attacks"]]
+    worst = audit["worst_attack"]
+    rows.append(_distance(audit, f"{worst}, random weights", "random", worst))
+    return [*rows, _distance(audit, TITLES["noise"], "noise", "images")]
+
+
+def _distance(audit: Audit, title: str, subject: str, attack: str) -> Row:
+    entry = audit["subjects"][subject]["attacks"][attack]
+    near = [audit["nearest_image"][space][subject][attack] for space in ("pixels", "features")]
+    return (
+        title,
+        f"{entry['fid']:.3g}",
+        f"{entry['kid']:.3g}",
+        *(f"{found['median'] / found['real_median']:.2f} x" for found in near),
+        percent(max(found["copies"]["value"] for found in near)),
+    )
+
+
+def membership(audit: Audit) -> list[Row]:
+    """Membership inference on each network by the score that works best."""
+    rows = []
+    for name in NETWORKS:
+        found = audit["membership"].get(name)
+        if found:
+            rates = [found["tpr_at"].get(rate) for rate in ("0.01", "0.001")]
+            shown = ["too few images" if rate is None else _share(rate) for rate in rates]
+            auc = found["auc"]
+            ends = f"{auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f})"
+            rows.append((TITLES[name], found["best"].replace("_", " "), ends, *shown))
+    return rows
+
+
+def _share(ends: Mapping[str, float]) -> str:
+    return f"{percent(ends['value'])} ({span(ends)})"
+
+
+def resemblance(audit: Audit) -> list[Row]:
+    """Whether made images lie nearer to training than to test images."""
+    return [
+        (name, percent(found["value"]), span(found["chance"]), f"{found['p']:.3f}")
+        for name, found in audit["membership"].get("resemblance", {}).items()
+    ]
+
+
+def notes(audit: Audit) -> list[str]:
+    """What to know before trusting the figures."""
+    lines = [
+        "Recognised: share of an attack's images that a judge takes for the class under attack, "
+        f"mean over {number_of_judges(audit)} judges ({', '.join(audit['judges'])}) that were "
+        "trained on the real data and never saw these networks; ± half of the 95 % bootstrap "
+        "interval over the images.",
+        f"FID and KID against training images in the features of judge {audit['features_of']}, "
+        f"over {count(audit['fid_images'])} images a set: FID is too high for so few, alike in "
+        "every row; KID is not. Away: median distance to the nearest training image, in times that "
+        "of test images; near-copies: share that comes nearer to one than 99 % of the test images do, "
+        "in pixels or in features.",
+    ]
+    if audit["left_out"]:
+        lines.append(f"Attacks left out: {', '.join(audit['left_out'])}.")
+    if audit["quick"]:
+        lines.append("A quick audit: small budgets, so that the attacks may do better than this.")
+    reasons = {
+        reason
+        for name in NETWORKS
+        for reason in (audit["membership"].get(name) or {}).get("tpr_notes", {}).values()
+    }
+    return [*lines, *sorted(reasons), *audit["notes"]]
+
+
+def heading(audit: Audit) -> str:
+    """What was audited, in one line."""
+    data = audit["data"]
+    kind = "quick audit" if audit["quick"] else "full audit"
+    return (
+        f"{kind}, {count(len(audit['attacks']))} attacks, {data['spec']}: "
+        f"{count(data['training']['images'])} training and {count(data['test']['images'])} test "
+        f"images, seed {audit['seed']}, model.net {audit['model_sha256'][:12]}"
+    )
+
+
+def section(audit: Audit | None) -> dict[str, Any] | None:
+    """What the page needs; None where no audit was made."""
+    if not audit:
+        return None
+    return {
+        "heading": heading(audit),
+        "quote": quote(audit),
+        "verdicts": verdicts(audit),
+        "drawn": _drawn(audit),
+        "legend": [{"name": TITLES[name], "series": i} for i, name in enumerate(NETWORKS)],
+        "tables": [
+            {"title": title, "columns": columns, "rows": rows, "left": left}
+            for title, columns, rows, left in tables(audit)
+        ],
+        "classes": _by_class(audit),
+        "notes": notes(audit),
+        "sheets": _sheets(audit),
+    }
+
+
+def tables(audit: Audit) -> list[tuple[str, tuple[str, ...], list[Row], int]]:
+    """Title, columns, rows and number of text columns of every table, in order."""
+    return [
+        ("The networks", SUBJECT_COLUMNS, subjects(audit), 1),
+        ("Images made from them", ATTACK_COLUMNS, attacks(audit), 2),
+        (
+            "How near those of model.net come to real images",
+            DISTANCE_COLUMNS,
+            distances(audit),
+            1,
+        ),
+        ("Membership inference", MEMBERSHIP_COLUMNS, membership(audit), 2),
+        (
+            "Do made images resemble training images?",
+            RESEMBLANCE_COLUMNS,
+            resemblance(audit),
+            1,
+        ),
+    ]
+
+
+def _drawn(audit: Audit) -> Any:
+    rows = [("noise", {"noise": _recognition(audit, "noise", "images")})]
+    rows += [
+        (attack, {name: _recognition(audit, name, attack) for name in NETWORKS})
+        for attack in audit["attacks"]
+    ]
+    rows.append(("real images", {"real images": _recognition(audit, "real", "images")}))
+    return charts.rate_dots(rows, NETWORKS)
+
+
+def _recognition(audit: Audit, subject: str, attack: str) -> Mapping[str, float]:
+    found: Mapping[str, float] = audit["subjects"][subject]["attacks"][attack]["recognition"]
+    return found
+
+
+def _by_class(audit: Audit) -> dict[str, Any]:
+    """Recognition of each class under the worst attack, beside that of real images."""
+    worst = audit["subjects"]["encrypted"]["attacks"][audit["worst_attack"]]["classes"]
+    floor = audit["subjects"]["random"]["attacks"][audit["worst_attack"]]["classes"]
+    real = audit["subjects"]["real"]["attacks"]["images"]["classes"]
+    columns = ("class", "encrypted", "random weights", "real images")
+    rows = [
+        (
+            name,
+            f"{percent(found['value'])} ({span(found)})",
+            percent(floor[name]["value"]) if name in floor else missing(),
+            percent(real[name]["value"]) if name in real else missing(),
+        )
+        for name, found in worst.items()
+    ]
+    return {"columns": columns, "rows": rows}
+
+
+def _sheets(audit: Audit) -> list[dict[str, str]]:
+    return [
+        {"attack": attack, "url": "data:image/png;base64," + b64encode(png).decode("ascii")}
+        for attack, png in (audit.get("sheets") or {}).items()
+    ]

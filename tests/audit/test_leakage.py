@@ -1,0 +1,445 @@
+"""The audit's command line on a tiny compile: what it writes, how it goes on, what it refuses.
+
+The attack here is a few real steps of ascent on a subject's re-converted network: enough for the
+whole path, from model.net to the page, in seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from audit import measure
+from audit.attacks import Attack, AttackImages, Budget
+from audit.leakage import run
+from audit.subjects import Subject
+from compiler.export import run as export
+from compiler.report import read_leakage
+from netx_export import read_netx
+
+SETTINGS = """
+[synthesize]
+count = 128
+held_out = 48
+steps = 10
+batch = 64
+[convert]
+timesteps = 32
+images = 80
+percentiles = [99.9]
+threshold_scales = [1.0]
+[encrypt]
+epochs = 1
+batch = 20
+"""
+STEPS, PER_CLASS = 12, 4
+ENDS = {"value", "low", "high"}
+
+
+def ascent(name: str, access: Any) -> Attack:
+    """Noisy ascent on the class score through plain ReLU, from grey."""
+
+    def attack(subject: Subject, budget: Budget, seed: int, _: Any = None) -> AttackImages:
+        module = subject.module("relu")
+        noise = torch.Generator().manual_seed(seed + len(name))
+        labels = torch.arange(subject.classes).repeat_interleave(PER_CLASS)
+        images = torch.full((len(labels), *subject.input_shape), 0.2)
+        images += 0.05 * torch.rand(images.shape, generator=noise)
+        for _ in range(STEPS):
+            images.requires_grad_()
+            logits = module(images + 0.3 * torch.randn(images.shape, generator=noise))
+            loss = torch.nn.functional.cross_entropy(3 * logits / logits.detach().std(), labels)
+            (gradient,) = torch.autograd.grad(loss, images)
+            images = (images - 0.1 * gradient.sign()).clamp(0, 1).detach()
+        return AttackImages(name, images.numpy(), labels.numpy(), STEPS, 0, 0.01, {"note": "tiny"})
+
+    return Attack(name, name, f"Attack {name}", access, "nothing", attack)
+
+
+ATTACKS = (ascent("ascent", "weights"), ascent("clone", "queries"))
+
+
+@pytest.fixture(autouse=True)
+def tiny_attacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "ATTACKS", ATTACKS)
+    monkeypatch.setattr(measure, "QUICK", replace(measure.QUICK, images_per_class=PER_CLASS))
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished compile of `digits` with settings for seconds."""
+    folder = tmp_path_factory.mktemp("audit")
+    (folder / "few.toml").write_text(SETTINGS)
+    status = export(
+        ["--config", str(folder / "few.toml"), "--lava-samples", "0", "--samples", "20", "--quiet",
+         "--out", str(folder / "run")]
+    )  # fmt: skip
+    assert status == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def run_dir(compiled: Path, tmp_path: Path) -> Path:
+    """A copy, to spoil."""
+    shutil.copytree(compiled, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture(scope="module")
+def audited(compiled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder after a quick audit, which also wrote beside.json."""
+    folder = tmp_path_factory.mktemp("audited") / "run"
+    shutil.copytree(compiled, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "ATTACKS", ATTACKS)
+        patch.setattr(measure, "QUICK", replace(measure.QUICK, images_per_class=PER_CLASS))
+        beside = folder.parent / "beside.json"
+        assert run([str(folder), "--quick", "--quiet", "--json", str(beside)]) == 0
+    return folder
+
+
+@pytest.fixture
+def found(audited: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((audited / "audit.json").read_text())
+    return content
+
+
+def test_the_contract_of_the_json(found: dict[str, Any], audited: Path) -> None:
+    """design.md's fields, each of its kind."""
+    assert json.loads((audited.parent / "beside.json").read_text()) == found
+    assert set(found["subjects"]) == {"ann", "converted", "encrypted", "random", "real", "noise"}
+    for name, subject in found["subjects"].items():
+        assert {"accuracy", "reconverted", "weight_change", "attacks"} <= set(subject)
+        assert {"relu", "clipped_relu"} <= set(subject["reconverted"])
+        made = {"images"} if name in ("real", "noise") else {"ascent", "clone"}
+        assert set(subject["attacks"]) == made
+        for attack in subject["attacks"].values():
+            assert len(attack["judge_accuracy"]) >= 3
+            for ends in attack["judge_accuracy"].values():
+                assert set(ends) == ENDS
+                assert 0 <= ends["low"] <= ends["value"] <= ends["high"] <= 1
+            assert math.isfinite(attack["fid"])
+            assert math.isfinite(attack["kid"])
+    for key in ("worst", "blackbox", "floor", "ceiling"):
+        assert 0 <= found[key] <= 1
+    assert set(found["nearest_image"]) == {"pixels", "features"}
+    assert {"ann", "converted", "encrypted", "random"} <= set(found["membership"])
+
+
+def described(title: str) -> set[str]:
+    """Names in the first column of the table below `title` in docs/audit.md."""
+    text = (Path(__file__).parents[2] / "docs" / "audit.md").read_text()
+    names: set[str] = set()
+    for line in text[text.index(f"\n{title}\n") + len(title) + 2 :].splitlines():
+        if line.startswith("#"):
+            break
+        if line.startswith("| `"):
+            names |= set(re.findall(r"`([a-z0-9_]+)", line.split("|")[1]))
+    return names
+
+
+def test_every_field_is_described(found: dict[str, Any]) -> None:
+    assert described("## audit.json") == set(found)
+    subject = found["subjects"]["encrypted"]
+    assert described("### `subjects{network}`") == set(subject)
+    own = described("### `subjects{network}.attacks{name}`") - {"inception"}
+    assert own == set(subject["attacks"]["ascent"])
+
+
+def mean_over_judges(found: dict[str, Any], subject: str, attack: str) -> float:
+    rates = found["subjects"][subject]["attacks"][attack]["judge_accuracy"].values()
+    return float(np.mean([ends["value"] for ends in rates]))
+
+
+def test_the_summary_is_what_the_table_holds(found: dict[str, Any]) -> None:
+    rates = {attack: mean_over_judges(found, "encrypted", attack) for attack in ("ascent", "clone")}
+    assert found["worst"] == pytest.approx(max(rates.values()))
+    assert rates[found["worst_attack"]] == pytest.approx(max(rates.values()))
+    assert found["blackbox"] == pytest.approx(rates["clone"])
+    assert found["floor"] == pytest.approx(mean_over_judges(found, "random", found["worst_attack"]))
+    assert found["ceiling"] == pytest.approx(mean_over_judges(found, "real", "images"))
+    assert found["worst"] > found["floor"] + 0.2
+    assert found["ceiling"] > 0.95
+
+
+def test_accuracies_and_changes_are_those_of_the_compile(
+    found: dict[str, Any], audited: Path
+) -> None:
+    report = json.loads((audited / "report.json").read_text())
+    assert found["subjects"]["encrypted"]["weight_change"] == report["encryption"]["weight_change"]
+    assert set(found["subjects"]["converted"]["weight_change"].values()) == {0.0}
+    assert found["subjects"]["ann"]["accuracy"] == pytest.approx(0.985, abs=0.001)
+    assert found["subjects"]["ann"]["test_images"] == 599
+    assert found["subjects"]["random"]["accuracy"] < 0.3
+
+
+def test_provenance(found: dict[str, Any], audited: Path) -> None:
+    assert found["seed"] == 0
+    assert found["quick"] is True
+    assert found["guarantee"] is None
+    assert read_netx(audited / "model.net").graph.layers
+    assert found["data"]["training"]["images"] == 1198
+    assert found["spent"]["encrypted"]["gradient_steps"] == len(ATTACKS) * STEPS
+    assert "torch" in found["versions"]
+    assert found["membership"]["encrypted"]["tpr_at"]["0.001"] is None
+
+
+def test_the_page_has_the_result_and_no_picture(audited: Path, found: dict[str, Any]) -> None:
+    text = (audited / "report.html").read_text()
+    assert '<section id="leakage">' in text
+    assert "no (epsilon, delta) guarantee" in text
+    assert f"{100 * found['worst']:.1f} %" in text
+    assert "data:image" not in text
+    for attack in ("ascent", "clone"):
+        assert (audited / "private" / "audit" / f"{attack}.png").is_file()
+
+
+def test_pictures_come_onto_the_page_when_asked_for(audited: Path, tmp_path: Path) -> None:
+    shutil.copytree(audited, tmp_path / "run")
+    assert run([str(tmp_path / "run"), "--quick", "--quiet", "--pictures"]) == 0
+    text = (tmp_path / "run" / "report.html").read_text()
+    assert text.count("data:image/png;base64,") == 2
+
+
+def test_a_second_audit_makes_no_attack_again(
+    audited: Path, found: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any) -> AttackImages:
+        raise AssertionError("made again")
+
+    shutil.copytree(audited, tmp_path / "run")
+    monkeypatch.setattr(measure, "ATTACKS", tuple(replace(one, run=never) for one in ATTACKS))
+    assert run([str(tmp_path / "run"), "--quick", "--quiet"]) == 0
+    again = json.loads((tmp_path / "run" / "audit.json").read_text())
+    for content in (again, found):
+        content.pop("command")
+    assert again == found
+    with pytest.raises(AssertionError, match="made again"):
+        run([str(tmp_path / "run"), "--quick", "--quiet", "--seed", "1"])
+
+
+def test_an_interrupted_audit_goes_on(
+    run_dir: Path, found: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    calls: list[str] = []
+
+    def counted(attack: Attack, stop_at: int) -> Attack:
+        def made(subject: Subject, budget: Budget, seed: int, _: Any = None) -> AttackImages:
+            if len(calls) == stop_at:
+                raise KeyboardInterrupt
+            calls.append(f"{subject.name}.{attack.name}")
+            return attack.run(subject, budget, seed)
+
+        return replace(attack, run=made)
+
+    monkeypatch.setattr(measure, "ATTACKS", tuple(counted(one, 3) for one in ATTACKS))
+    assert run([str(run_dir), "--quick", "--quiet"]) == 130
+    assert "goes on" in capsys.readouterr().err
+    assert not (run_dir / "audit.json").exists()
+    assert not list(run_dir.rglob("*.tmp"))
+    monkeypatch.setattr(measure, "ATTACKS", tuple(counted(one, -1) for one in ATTACKS))
+    assert run([str(run_dir), "--quick", "--quiet"]) == 0
+    assert len(calls) == len(set(calls)) == 8
+    again = json.loads((run_dir / "audit.json").read_text())
+    assert again["worst"] == found["worst"]
+
+
+def test_what_is_printed(run_dir: Path, capsys: Any) -> None:
+    assert run([str(run_dir), "--quick", "--attacks", "ascent"]) == 0
+    out = capsys.readouterr().out
+    flat = " ".join(out.split())
+    assert max(len(line.rstrip()) for line in out.splitlines() if "written" not in line) <= 100
+    assert "no (epsilon, delta) guarantee" in flat
+    assert "the worst attack (ascent)" in flat
+    assert "Attacks left out: clone" in flat
+    assert "No attack by queries alone was made" in flat
+    content = json.loads((run_dir / "audit.json").read_text())
+    assert content["blackbox"] is None
+    assert content["left_out"] == ["clone"]
+
+
+def noise_from(name: str) -> Callable[[Attack], Attack]:
+    """The same attack, failing on one subject: it gives back noise."""
+
+    def spoiled(attack: Attack) -> Attack:
+        def made(subject: Subject, budget: Budget, seed: int, _: Any = None) -> AttackImages:
+            images = attack.run(subject, budget, seed)
+            if subject.name != name:
+                return images
+            noise = np.random.default_rng(0).random(images.images_nchw.shape, np.float32)
+            return replace(images, images_nchw=noise)
+
+        return replace(attack, run=made)
+
+    return spoiled
+
+
+def test_an_audit_whose_attacks_fail_on_the_converted_network_is_refused(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(measure, "ATTACKS", tuple(map(noise_from("converted"), ATTACKS)))
+    assert run([str(run_dir), "--quick", "--quiet"]) == 1
+    error = capsys.readouterr().err
+    assert "own check failed" in error
+    assert "--quick" in error
+    assert not (run_dir / "audit.json").exists()
+
+
+def test_a_network_that_hides_everything_is_reported_as_such(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The audit can come out well, too: noise from the encrypted network is no leak."""
+    monkeypatch.setattr(measure, "ATTACKS", tuple(map(noise_from("encrypted"), ATTACKS)))
+    assert run([str(run_dir), "--quick", "--quiet"]) == 0
+    content = json.loads((run_dir / "audit.json").read_text())
+    assert content["worst"] < 0.3
+    assert content["sanity"]["holds"]
+    assert "No leak was found" in (run_dir / "report.html").read_text()
+
+
+def test_an_audit_of_another_model_is_not_shown(audited: Path, tmp_path: Path) -> None:
+    shutil.copytree(audited, tmp_path / "run")
+    assert read_leakage(tmp_path / "run") is not None
+    content = (tmp_path / "run" / "model.net").read_bytes()
+    (tmp_path / "run" / "model.net").write_bytes(content + b"\0")
+    assert read_leakage(tmp_path / "run") is None
+
+
+def test_a_later_report_keeps_the_section(audited: Path, tmp_path: Path) -> None:
+    """The compile's last stage, run again, shows the audit that lies there."""
+    shutil.copytree(audited, tmp_path / "run")
+    (tmp_path / "few.toml").write_text(SETTINGS)
+    same = ["--config", str(tmp_path / "few.toml"), "--lava-samples", "0", "--samples", "20"]
+    assert export([*same, "--quiet", "--out", str(tmp_path / "run")]) == 0
+    assert '<section id="leakage">' in (tmp_path / "run" / "report.html").read_text()
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert "leakage" not in report
+    assert any(entry["path"].endswith("audit.json") for entry in report["files"])
+
+
+def refused(capsys: Any, *arguments: object) -> tuple[int, str]:
+    status = run([str(argument) for argument in arguments])
+    return status, " ".join(capsys.readouterr().err.split())
+
+
+def test_no_folder(tmp_path: Path, capsys: Any) -> None:
+    status, error = refused(capsys, tmp_path / "none")
+    assert status == 1
+    assert "no such folder" in error
+    assert "python -m compiler.export --out DIR" in error
+    assert not (tmp_path / "none").exists()
+
+
+def test_only_the_file_that_left_the_house(run_dir: Path, capsys: Any) -> None:
+    shutil.rmtree(run_dir / "private")
+    status, error = refused(capsys, run_dir)
+    assert status == 1
+    assert "audit where the compile was made" in error
+
+
+def test_every_missing_file_is_named(run_dir: Path, capsys: Any) -> None:
+    (run_dir / "model.net").unlink()
+    (run_dir / "private" / "converted.safetensors").unlink()
+    status, error = refused(capsys, run_dir)
+    assert status == 1
+    assert "model.net: found no such file" in error
+    assert "converted.safetensors: found no such file" in error
+    assert "let the compile finish" in error
+
+
+def test_another_model_than_the_compiles(run_dir: Path, capsys: Any) -> None:
+    path = run_dir / "model.net"
+    path.write_bytes(path.read_bytes() + b"\0")
+    status, error = refused(capsys, run_dir)
+    assert status == 1
+    assert re.search(r"model.net: found SHA-256 \w{12}..., where the compile wrote \w{12}", error)
+
+
+def test_a_compile_without_data_needs_data(run_dir: Path, capsys: Any) -> None:
+    path = run_dir / "report.json"
+    report = json.loads(path.read_text())
+    report["evaluation"]["data"] = None
+    path.write_text(json.dumps(report))
+    status, error = refused(capsys, run_dir, "--quick")
+    assert status == 1
+    assert "--data DATA" in error
+
+
+def small_archive(path: Path, **parts: Any) -> str:
+    np.savez(path, **parts)
+    return f"npz:{path}"
+
+
+def pictures(count: int, side: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    return np.random.default_rng(0).random((count, 1, side, side), np.float32), np.arange(
+        count
+    ) % 10
+
+
+def test_data_that_do_not_fit(run_dir: Path, tmp_path: Path, capsys: Any) -> None:
+    x, y = pictures(40, side=9)
+    status, error = refused(
+        capsys,
+        run_dir,
+        "--data",
+        small_archive(tmp_path / "a.npz", x_test=x, y_test=y, x_train=x, y_train=y),
+    )
+    assert status == 1
+    assert "9 x 9" in error
+
+
+def test_data_with_one_part(run_dir: Path, tmp_path: Path, capsys: Any) -> None:
+    x, y = pictures(40)
+    status, error = refused(
+        capsys, run_dir, "--data", small_archive(tmp_path / "a.npz", images=x, labels=y)
+    )
+    assert status == 1
+    assert "x_train and x_test" in error
+
+
+def test_data_without_judges(run_dir: Path, tmp_path: Path, capsys: Any) -> None:
+    x, y = pictures(60)
+    spec = small_archive(tmp_path / "a.npz", x_test=x[:20], y_test=y[:20], x_train=x, y_train=y)
+    status, error = refused(capsys, run_dir, "--data", spec)
+    assert status == 1
+    assert f"python -m audit.judges.train {spec} --out DIR" in error
+    status, error = refused(capsys, run_dir, "--judges", tmp_path / "none")
+    assert status == 1
+    assert "no judges found" in error
+
+
+def test_wrong_usage(run_dir: Path, capsys: Any) -> None:
+    status, error = refused(capsys, run_dir, "--attacks", "ascent,magic,wand")
+    assert status == 2
+    assert "magic, wand" in error
+    assert "ascent, clone" in error
+    assert refused(capsys)[0] == 2
+    assert refused(capsys, run_dir, "--json", run_dir / "no" / "a.json")[0] == 1
+    assert refused(capsys, run_dir, "--data", "no-such-data")[0] == 2
+
+
+def test_a_folder_in_use(run_dir: Path, capsys: Any) -> None:
+    from filelock import FileLock
+
+    with FileLock(run_dir / "private" / "lock"):
+        status, error = refused(capsys, run_dir, "--quick")
+    assert status == 1
+    assert "in use" in error
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_intervals() -> Iterator[None]:
+    """A hundred resamples do for tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("audit.metrics.intervals.RESAMPLES", 100)
+        yield
