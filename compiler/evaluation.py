@@ -16,6 +16,7 @@ from compiler.ir.run_ann import run_ann
 from compiler.ir.snn import SnnGraph
 from compiler.judge import Judge
 from sim.reference import simulate
+from sim.synops import operation_tables
 from sim.results import SimulationResult
 
 Progress = Callable[[int, int], None]
@@ -35,7 +36,7 @@ def evaluate_stages(
     progress(1, 3)
     rows.append(judge.row("encrypted", run_slayer(encrypted, images).argmax(1), steps))
     progress(2, 3)
-    result = simulate(chip, images)
+    result = simulate(chip, images, fan_outs=operation_tables(chip))
     rows.append(judge.row("integer", result.predictions_n, steps))
     progress(3, 3)
     return rows, result

@@ -53,6 +53,7 @@ def gather_report(run: Run) -> dict[str, Any]:
 MODEL_KEYS = ("name", "input_shape", "classes", "parameters")
 EVALUATED_KEYS = (
     "layers",
+    "operations_by_step",
     "energy",
     "latency",
     "privatesnn_claim",

@@ -26,6 +26,14 @@ def count(value: float | None, why: str = "") -> str:
     return f"{value:,.1f}" if value >= 10 else f"{value:.3g}"
 
 
+def short_count(value: float) -> str:
+    """A number of things with three digits at most, for the axis of a drawing."""
+    size, mark = next(
+        (pair for pair in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if value >= pair[0]), (1.0, "")
+    )
+    return f"{value / size:.3g}{mark}"
+
+
 def joules(value: float | None, why: str = "") -> str:
     """Energy with three digits and a prefix."""
     return _with_prefix(value, "J", why)

@@ -12,13 +12,16 @@ from compiler.resources import CoreLoads, ResourceReport, core_loads, estimate, 
 from sim.encoding import drive_from_images
 from sim.energy import energy_rows
 from sim.latency import latency_rows
-from sim.reference import batch_size, trace
+from sim.reference import trace
 from sim.results import SimulationResult
-from sim.synops import build_operations
+from sim.synops import build_operations, operations_by_step
 from sim.traces import LayerTrace, NetworkTrace
 
 LATENCY_SAMPLES = 16
 """Images whose spikes are followed core by core; the latency is the mean over them."""
+
+_TRACE_BYTES = 200_000_000
+"""Memory that the spikes of one batch may take."""
 
 _CHIP = "loihi1"
 """The chip whose energies and times are published."""
@@ -30,18 +33,24 @@ def cost_rows(
     traces: Iterable[NetworkTrace],
     macs: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
-    """The report's `layers`, `energy` and `latency`.
+    """The report's `layers`, `operations_by_step`, `energy` and `latency`.
 
-    result: counts of all samples; traces: every spike of a few of them, for the latency; macs: the
-    ANN's multiplications, as for sim.synops.count_operations. Messages, hops and the slowest
-    core are those of our own core map on Loihi 1.
+    result: counts of all samples, by step where it was run with sim.synops.operation_tables;
+    traces: every spike of a few of them, for the latency; macs: the ANN's multiplications, as
+    for sim.synops.count_operations. Messages, hops and the slowest core are those of our own
+    core map on Loihi 1.
     """
     layers = build_operations(result, graph, macs)
     report = estimate(graph, _CHIP, result.timesteps)
     traffic = message_traffic(report, _spikes_by_layer(graph, result), result.samples)
     energy = energy_rows(layers, traffic)
     loads = (loads_of_trace(report, graph, part) for part in traces)
-    return {"layers": layers, "energy": energy, "latency": latency_rows(report, loads, energy)}
+    return {
+        "layers": layers,
+        "operations_by_step": operations_by_step(result, graph),
+        "energy": energy,
+        "latency": latency_rows(report, loads, energy),
+    }
 
 
 def reference_traces(
@@ -52,7 +61,8 @@ def reference_traces(
 ) -> Iterator[NetworkTrace]:
     """Every spike of the first LATENCY_SAMPLES images in the integer simulator, in batches."""
     images = images_nchw[:LATENCY_SAMPLES]
-    size = batch_size(graph, timesteps or graph.timesteps or 1)
+    neurons = sum(layer.neurons for layer in graph.layers) + images[0].size
+    size = max(1, _TRACE_BYTES // (neurons * (timesteps or graph.timesteps or 1)))
     for start in range(0, len(images), size):
         part = images[start : start + size]
         yield trace(graph, drive_from_images(graph, part, timesteps, encoding, first_index=start))

@@ -28,7 +28,8 @@ from compiler.ir.geometry import Array, Shape
 from compiler.ir.snn import Encoding
 from netx_export import deployment_of, read_netx, write_netx
 from sim.encoding import Drive, drive_from_images
-from sim.reference import check_drive
+from sim.events import by_step, with_events
+from sim.reference import FanOuts, check_drive
 from sim.results import LayerCounts, SimulationResult
 from sim.traces import INPUT, LayerTrace, NetworkTrace
 
@@ -101,11 +102,13 @@ def simulate_lava(
     states: bool = False,
     entries: int | None = None,
     time_limit: float | None = None,
+    fan_outs: FanOuts = (),
 ) -> LavaRun:
     """Run images through a NetX file in Lava.
 
     images_nchw: float in [0, 1], or a Drive; `timesteps` and `encoding` for a file without a
-    deployment group; `time_limit` in seconds, start-up included, None for `time_limit_for`.
+    deployment group; `time_limit` in seconds, start-up included, None for `time_limit_for`;
+    `fan_outs` as for sim.reference.simulate.
     Raises EnvironmentProblem if Lava crashes (naming the layer) or does not end in time, and
     what netx_export.read_netx and sim.encoding raise.
     """
@@ -114,7 +117,8 @@ def simulate_lava(
     else:
         graph = _graph_of(network, entries)
         drive = drive_from_images(graph, images_nchw, timesteps, encoding)
-    return run_lava([LavaJob(network, drive, states, entries)], time_limit)[0]
+    run = run_lava([LavaJob(network, drive, states, entries)], time_limit)[0]
+    return replace(run, result=with_events(run.result, run.trace, fan_outs))
 
 
 def run_lava(jobs: Sequence[LavaJob], time_limit: float | None = None) -> tuple[LavaRun, ...]:
@@ -366,7 +370,10 @@ def _joined(traces: Sequence[NetworkTrace]) -> NetworkTrace:
 
 def _count(graph: ChipGraph, trace: NetworkTrace, seconds: float) -> SimulationResult:
     layers = tuple(
-        LayerCounts(layer.name, *_sums(layer.spikes_tnchw), NOT_OBSERVED) for layer in trace.layers
+        LayerCounts(
+            layer.name, *_sums(layer.spikes_tnchw), NOT_OBSERVED, by_step(layer.spikes_tnchw)
+        )
+        for layer in trace.layers
     )
     last = trace.layers[-1].spikes_tnchw
     readout = graph.layers[-1].readout
@@ -380,6 +387,7 @@ def _count(graph: ChipGraph, trace: NetworkTrace, seconds: float) -> SimulationR
         predictions_n=logits.argmax(axis=1),
         input_chw=input_chw,
         input_n=input_n,
+        input_nt=by_step(trace.input.spikes_tnchw),
         layers=layers,
         readout_spikes=int(counts.sum()) if readout else 0,
         seconds=seconds,

@@ -15,6 +15,7 @@ from compiler.ir.snn import Code, Encoding
 from netx_export import NetxFile, read_netx
 from sim.datasets import Dataset, class_name_note, load_dataset
 from sim.results import SimulationResult
+from sim.synops import operation_tables, synops_by_sample
 from sim.traces import NetworkTrace
 
 Backend = Literal["reference", "lava", "loihi2"]
@@ -136,6 +137,7 @@ def _run(
             timesteps=timesteps,
             encoding=encoding,
             time_limit=request.time_limit,
+            fan_outs=operation_tables(graph),
         )
         return run.result, [first_samples(run.trace)]
     from sim.costs import reference_traces
@@ -144,7 +146,12 @@ def _run(
     # compiled code is loaded in the first call; it is no part of the speed
     simulate(graph, data.images_nchw[:1], timesteps=timesteps, encoding=encoding)
     result = simulate(
-        graph, data.images_nchw, timesteps=timesteps, encoding=encoding, progress=progress
+        graph,
+        data.images_nchw,
+        timesteps=timesteps,
+        encoding=encoding,
+        progress=progress,
+        fan_outs=operation_tables(graph),
     )
     return result, reference_traces(graph, data.images_nchw, timesteps, encoding)
 
@@ -172,6 +179,7 @@ def _figures(
         "voltage_saturations": None if min(clips) < 0 else sum(clips),
         "spikes_per_sample": sum(row["spikes_per_sample"] for row in layers),
         "synops_per_sample": sum(row["synops_per_sample"] for row in layers),
+        "synops_by_sample": synops_by_sample(result),
         **costs,
         "predictions": [int(label) for label in result.predictions_n],
         "image_indices": [int(index) for index in data.index_n],

@@ -170,6 +170,59 @@ def build_operations(
     return [row.row(result.timesteps) for row in count_operations(result, graph, macs)]
 
 
+def operation_tables(graph: ChipGraph) -> list[list[Array]]:
+    """Fan-outs of every layer's inputs, for `fan_outs` of a simulation.
+
+    It then counts operations a sample and step in LayerCounts.events_nt, one table a
+    convention, in the order of CONVENTIONS.
+    """
+    return [[fan_out(layer, convention) for convention in CONVENTIONS] for layer in graph.layers]
+
+
+def operations_by_step(result: SimulationResult, graph: ChipGraph) -> list[dict[str, Any]]:
+    """The entries of a report's `operations_by_step`: the input, then every layer.
+
+    Spikes of the layer itself and synaptic operations of the spikes that arrive at it, at each
+    of the T steps that the layer takes: mean, smallest and largest over the samples. Empty
+    where the simulation was run without operation_tables.
+    """
+    if not result.layers[0].events_nt.size:
+        return []
+    own = graph.input_neurons
+    name = "input" if own is None else own.name
+    first = {"name": name, "kind": "input", "spikes": _over_samples(result.input_nt)}
+    rows: list[dict[str, Any]] = [first]
+    for layer, counts in zip(graph.layers, result.layers, strict=True):
+        events = dict(zip(CONVENTIONS, counts.events_nt, strict=True))
+        rows.append(
+            {
+                "name": layer.name,
+                "kind": layer.kind,
+                "spikes": _over_samples(counts.spikes_nt),
+                "synops": _over_samples(events["chip"]),
+                "synops_effective": _over_samples(events["effective"]),
+            }
+        )
+    return rows
+
+
+def synops_by_sample(result: SimulationResult) -> list[int]:
+    """Synaptic operations (`chip`) of every sample, all layers and steps; [] where not counted."""
+    if not result.layers[0].events_nt.size:
+        return []
+    chip = CONVENTIONS.index("chip")
+    total: Array = sum((layer.events_nt[chip].sum(1) for layer in result.layers), np.int64(0))
+    return [int(number) for number in total]
+
+
+def _over_samples(counts_nt: Array) -> dict[str, list[float]]:
+    return {
+        "mean": counts_nt.mean(0).tolist(),
+        "least": counts_nt.min(0).tolist(),
+        "most": counts_nt.max(0).tolist(),
+    }
+
+
 def _macs_by_layer(macs: Mapping[str, int], names: Sequence[str]) -> dict[str, int]:
     """All of an ANN's multiplications, spread over the layers that are left of it."""
     spread = dict.fromkeys(names, 0)

@@ -5,8 +5,8 @@ Every function returns safe markup: numbers are formatted here, words are escape
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from math import floor, log10
+from collections.abc import Callable, Mapping, Sequence
+from math import ceil, floor, log10
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -81,9 +81,16 @@ def core_map(cores: Sequence[Mapping[str, Any]], limits: Mapping[str, Mapping[st
 
 
 def line_plot(
-    points: Sequence[tuple[float, float]], x_title: str, y_title: str, reference: float | None
+    points: Sequence[tuple[float, float]],
+    x_title: str,
+    y_title: str,
+    reference: float | None,
+    chosen: float | None = None,
 ) -> Markup:
-    """Shares (0..1) against a positive number, logarithmic; `reference` is a dashed line."""
+    """Shares (0..1) against a positive number, logarithmic.
+
+    `reference` is a dashed line; the point at `chosen` has a ring around it.
+    """
     left, top, width, height = _PLOT
     xs = [x for x, _ in points]
     first, last = log10(min(xs)), log10(max(xs))
@@ -103,6 +110,8 @@ def line_plot(
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
     parts.append(f'<polyline class="line" points="{path}"/>')
     for (x, y), (number, share) in zip(placed, points, strict=True):
+        if number == chosen:
+            parts.append(f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="6"/>')
         parts.append(
             f'<circle class="s0" cx="{x:.1f}" cy="{y:.1f}" r="3">'
             f"<title>{number:g}: {share:.1%}</title></circle>"
@@ -110,6 +119,92 @@ def line_plot(
     for number in _few(xs):
         x = place(number, low)[0]
         parts.append(f'<text x="{x:.1f}" y="{top + height + 15}" class="mid">{number:g}</text>')
+    return _svg(360, 200, "".join(parts), title=f"{y_title} against {x_title}")
+
+
+def log_plot(
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    x_title: str,
+    y_title: str,
+    in_words: Callable[[float], str],
+) -> Markup:
+    """Lines of positive values against a positive number, both logarithmic.
+
+    One colour a name, in order; the y axis is marked at powers of ten, in the words of `in_words`.
+    """
+    left, top, width, height = _PLOT
+    points = [point for line in series.values() for point in line]
+    xs, ys = sorted({x for x, _ in points}), [y for _, y in points]
+    low, high = floor(log10(min(ys))), ceil(log10(max(ys)))
+    span_x, span_y = (log10(xs[-1] / xs[0])) or 1.0, max(high - low, 1)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        down = height * (1 - (log10(y) - low) / span_y)
+        return (left + width * log10(x / xs[0]) / span_x, top + down)
+
+    every = -(-span_y // 5)
+    marks = [(10.0**power, place(xs[0], 10.0**power)[1]) for power in range(low, high + 1, every)]
+    parts = [_grid(y, in_words(value)) for value, y in marks]
+    parts += [
+        _line(line, place, i, name, in_words) for i, (name, line) in enumerate(series.items())
+    ]
+    for x in _few(xs):
+        label = (
+            f'<text x="{place(x, ys[0])[0]:.1f}" y="{top + height + 15}" class="mid">{x:g}</text>'
+        )
+        parts.append(label)
+    parts.append(_below(x_title))
+    return _svg(360, 200, "".join(parts), title=f"{y_title} against {x_title}")
+
+
+def _line(
+    points: Sequence[tuple[float, float]],
+    place: Callable[[float, float], tuple[float, float]],
+    series: int,
+    name: str,
+    in_words: Callable[[float], str],
+) -> str:
+    colour = series % COLOURS
+    placed = [place(x, y) for x, y in points]
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
+    dots = "".join(
+        f'<circle class="s{colour}" cx="{x:.1f}" cy="{y:.1f}" r="3">'
+        f"<title>{escape(name)}, {number:g}: {escape(in_words(value))}</title></circle>"
+        for (x, y), (number, value) in zip(placed, points, strict=True)
+    )
+    return f'<polyline class="line l{colour}" points="{path}"/>{dots}'
+
+
+def band_plot(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float]]],
+    x_title: str,
+    y_title: str,
+    in_words: Callable[[float], str],
+) -> Markup:
+    """A line a name, step by step from 0, with a band around it: (mean, least, most)."""
+    left, top, width, height = _PLOT
+    high = max(max(most) for _, _, most in series.values()) or 1.0
+    steps = max(len(mean) for mean, _, _ in series.values())
+
+    def path(values: Sequence[float], backwards: bool = False) -> str:
+        points = [
+            f"{left + width * t / max(steps - 1, 1):.1f},{top + height * (1 - value / high):.1f}"
+            for t, value in enumerate(values)
+        ]
+        return " ".join(points[::-1] if backwards else points)
+
+    parts = [_grid(top + height * (1 - i / 4), in_words(high * i / 4)) for i in range(5)]
+    for i, (name, (mean, least, most)) in enumerate(series.items()):
+        colour = i % COLOURS
+        band = f"{path(most)} {path(least, backwards=True)}"
+        parts.append(f'<polygon class="s{colour} faint" points="{band}"/>')
+        title = f"<title>{escape(name)}</title>"
+        line = f'<polyline class="line l{colour}" points="{path(mean)}">{title}</polyline>'
+        parts.append(line)
+    for t in _few(range(steps)):
+        at = left + width * t / max(steps - 1, 1)
+        parts.append(f'<text x="{at:.1f}" y="{top + height + 15}" class="mid">{t}</text>')
+    parts.append(_below(x_title))
     return _svg(360, 200, "".join(parts), title=f"{y_title} against {x_title}")
 
 
@@ -128,37 +223,6 @@ def raster(spikes: Sequence[Sequence[int]], steps: int, neurons: int) -> Markup:
     return _svg(width, height, frame + marks, title=title)
 
 
-def _axes(low: float, x_title: str) -> str:
-    left, top, width, height = _PLOT
-    parts = []
-    for i in range(5):
-        value = low + (1 - low) * i / 4
-        y = top + height * (1 - i / 4)
-        parts.append(f'<line class="grid" x1="{left}" x2="{left + width}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{left - 6}" y="{y + 4}" class="end">{100 * value:.3g}%</text>')
-    middle = left + width / 2
-    parts.append(f'<text x="{middle}" y="{top + height + 34}" class="mid">{escape(x_title)}</text>')
-    return "".join(parts)
-
-
-def _few(values: Sequence[float], most: int = 6) -> list[float]:
-    """At most `most` of the values, the ends among them."""
-    if len(values) <= most:
-        return list(values)
-    step = -(-(len(values) - 1) // (most - 1))
-    return [*values[:-1:step], values[-1]]
-
-
-def _fullest(use: Mapping[str, Any], limits: Mapping[str, Mapping[str, Any]]) -> float:
-    keys = ("neurons", "synaptic_words", "input_axons", "output_axons")
-    shares = [use[key] / limits[key]["value"] for key in keys if key in use and key in limits]
-    return min(max(shares, default=0.0), 1.0)
-
-
-def _svg(width: int, height: int, content: str, title: str = "", stretch: bool = False) -> Markup:
-    fit = ' preserveAspectRatio="none" class="bar"' if stretch else ' class="chart"'
-    name = f' role="img" aria-label="{escape(title)}"' if title else ' aria-hidden="true"'
-    return Markup(f'<svg viewBox="0 0 {width} {height}"{fit}{name}>{content}</svg>')
 def rate_dots(
     rows: Sequence[tuple[str, Mapping[str, Mapping[str, float]]]], names: Sequence[str]
 ) -> Markup:
@@ -199,3 +263,41 @@ def _dot(
     )
 
 
+def _axes(low: float, x_title: str) -> str:
+    _, top, _, height = _PLOT
+    shares = [low + (1 - low) * i / 4 for i in range(5)]
+    heights = [top + height * (1 - i / 4) for i in range(5)]
+    marks = [_grid(y, f"{100 * share:.3g}%") for share, y in zip(shares, heights, strict=True)]
+    return "".join([*marks, _below(x_title)])
+
+
+def _grid(y: float, words: str) -> str:
+    left, _, width, _ = _PLOT
+    line = f'<line class="grid" x1="{left}" x2="{left + width}" y1="{y:g}" y2="{y:g}"/>'
+    return f'{line}<text x="{left - 6}" y="{y + 4:g}" class="end">{escape(words)}</text>'
+
+
+def _below(x_title: str) -> str:
+    left, top, width, height = _PLOT
+    y = top + height + 34
+    return f'<text x="{left + width / 2}" y="{y}" class="mid">{escape(x_title)}</text>'
+
+
+def _few(values: Sequence[float], most: int = 6) -> list[float]:
+    """At most `most` of the values, the ends among them."""
+    if len(values) <= most:
+        return list(values)
+    step = -(-(len(values) - 1) // (most - 1))
+    return [*values[:-1:step], values[-1]]
+
+
+def _fullest(use: Mapping[str, Any], limits: Mapping[str, Mapping[str, Any]]) -> float:
+    keys = ("neurons", "synaptic_words", "input_axons", "output_axons")
+    shares = [use[key] / limits[key]["value"] for key in keys if key in use and key in limits]
+    return min(max(shares, default=0.0), 1.0)
+
+
+def _svg(width: int, height: int, content: str, title: str = "", stretch: bool = False) -> Markup:
+    fit = ' preserveAspectRatio="none" class="bar"' if stretch else ' class="chart"'
+    name = f' role="img" aria-label="{escape(title)}"' if title else ' aria-hidden="true"'
+    return Markup(f'<svg viewBox="0 0 {width} {height}"{fit}{name}>{content}</svg>')

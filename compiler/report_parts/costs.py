@@ -2,25 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from markupsafe import Markup
 
 from compiler import quantities
 from compiler.report_parts import cells, charts, words
 from compiler.report_parts.words import Report
 
+_CHOICE_COLUMNS = ("T", "agreement", "percentile", "threshold scale", "synops on chip")
+
 
 def by_timestep(report: Report) -> dict[str, Any] | None:
-    """Accuracy of the same integers run for fewer steps."""
+    """The same integers run for fewer steps: accuracy, or agreement without labels, and energy."""
     points = report.get("accuracy_by_timestep")
     if not points:
         return None
-    pairs = [(float(p["timesteps"]), float(p["accuracy"])) for p in points]
+    measured = points[0]["accuracy"] is not None
+    key, what = ("accuracy", "accuracy") if measured else ("ann_agreement", "agreement")
+    pairs = [(float(point["timesteps"]), float(point[key])) for point in points]
     ann = (words.stages_by_name(report).get("ann") or {}).get("accuracy")
-    note = f"Integer network, {words.images_in_words(report)}."
+    note = (
+        f"Integer network, {words.images_in_words(report)}; nothing is trained again for fewer T."
+    )
+    if not measured:
+        note += " Agreement with the ANN, since there are no labels."
     if ann is not None:
         note += f" Dashed: the ANN, {quantities.percent(ann)}."
-    return {"drawn": charts.line_plot(pairs, "steps T", "accuracy", ann), "note": note}
+    return {
+        "drawn": charts.line_plot(pairs, "steps T", what, ann),
+        "energy": _energy_by_timestep(points),
+        "legend": _legend(points),
+        "note": note,
+    }
+
+
+def timestep_choice(report: Report) -> dict[str, Any] | None:
+    """How T was chosen: agreement and energy of the network converted anew for every T."""
+    found = (report.get("conversion") or {}).get("timestep_choice")
+    if not found:
+        return None
+    tried = found["tried"]
+    pairs = [(float(one["timesteps"]), float(one["agreement"])) for one in tried]
+    drawn = charts.line_plot(
+        pairs, "steps T", "agreement with the ANN", found["wanted"], found["timesteps"]
+    )
+    rows = [
+        (
+            f"{one['timesteps']}, chosen"
+            if one["timesteps"] == found["timesteps"]
+            else str(one["timesteps"]),
+            quantities.percent(one["agreement"]),
+            f"{one['percentile']:g}",
+            f"{one['threshold_scale']:g}",
+            quantities.count(one["synops_per_sample"]),
+            *(quantities.joules(joules) for joules in one["snn_joules"].values()),
+        )
+        for one in tried
+    ]
+    return {
+        "drawn": drawn,
+        "energy": _energy_by_timestep(tried),
+        "legend": _legend(tried),
+        "columns": (*_CHOICE_COLUMNS, *tried[0]["snn_joules"]),
+        "rows": rows,
+        "note": words.timestep_choice(found),
+    }
+
+
+def _energy_by_timestep(points: Sequence[Mapping[str, Any]]) -> Markup:
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for point in points:
+        for model, joules in (point.get("snn_joules") or {}).items():
+            if joules:
+                lines.setdefault(model, []).append((float(point["timesteps"]), float(joules)))
+    if not lines:
+        return Markup("")
+    return charts.log_plot(lines, "steps T", "energy an inference", quantities.joules)
+
+
+def _legend(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    models = dict.fromkeys(model for point in points for model in point.get("snn_joules") or {})
+    return [{"name": name, "series": i % charts.COLOURS} for i, name in enumerate(models)]
 
 
 def operations(report: Report) -> dict[str, Any] | None:
@@ -43,7 +107,26 @@ def operations(report: Report) -> dict[str, Any] | None:
     keys += ["synops_effective_per_sample", "neuron_updates_per_sample"]
     columns = ["layer", "kind", "neurons", "synapses", "MACs of the ANN", "spikes"]
     columns += ["synops on chip", "effective synops", "neuron updates"]
-    return {"bars": bars, "columns": columns, "rows": cells.operations(report, keys)}
+    rows = cells.operations(report, keys)
+    return {"bars": bars, "columns": columns, "rows": rows, "by_step": _by_step(report)}
+
+
+def _by_step(report: Report) -> dict[str, Any] | None:
+    """Synaptic operations of every layer, step by step."""
+    counted = [row for row in report.get("operations_by_step") or () if "synops" in row]
+    if not counted:
+        return None
+    keys = ("mean", "least", "most")
+    series = {row["name"]: tuple(row["synops"][key] for key in keys) for row in counted}
+    return {
+        "drawn": charts.band_plot(
+            series, "step of the layer", "synaptic operations", quantities.short_count
+        ),
+        "legend": [
+            {"name": words.layer_title(name), "series": i % charts.COLOURS}
+            for i, name in enumerate(series)
+        ],
+    }
 
 
 def energy(report: Report) -> dict[str, Any] | None:

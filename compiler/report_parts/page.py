@@ -41,6 +41,7 @@ def page(report: Report) -> dict[str, Any]:
         "warnings": words.other_warnings(report),
         "accuracy": _accuracy(report),
         "by_timestep": costs.by_timestep(report),
+        "timestep_choice": costs.timestep_choice(report),
         "agreement": cells.agreement(report),
         "agreement_note": words.COMPARED_NOTE,
         "health": words.health(report),

@@ -69,6 +69,9 @@ def _accuracy(report: Report) -> RenderableType | None:
     if all(stage.get("accuracy") is None for stage in stages):
         parts.append(Text(f"Accuracy not measured: {why}."))
     parts.append(Text(f"Measured on {words.images_in_words(report)}.", style="dim"))
+    choice = (report.get("conversion") or {}).get("timestep_choice")
+    if choice:
+        parts.append(Text(words.timestep_choice(choice)))
     return Group(*parts)
 
 

@@ -178,6 +178,18 @@ def other_warnings(report: Report) -> list[str]:
     return [warning for warning in report.get("warnings") or () if warning not in said]
 
 
+def timestep_choice(found: Mapping[str, Any]) -> str:
+    """How the number of steps was chosen."""
+    tried = ", ".join(str(one["timesteps"]) for one in found["tried"])
+    return (
+        f"T = {found['timesteps']} was chosen: the smallest of {tried} whose agreement with the "
+        f"ANN is at most {100 * found['margin']:.3g} points below the best of them "
+        f"({percent(found['best'])}). Measured on {count(found['samples'])} held-out synthetic "
+        "images with the network converted anew for every T, before training; energy of its "
+        f"integers over {count(found['energy_samples'])} of them."
+    )
+
+
 def claim(report: Report) -> list[str]:
     """PrivateSNN's claim set beside what this network reaches under the same rule."""
     found = report.get("privatesnn_claim")

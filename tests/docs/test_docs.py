@@ -169,7 +169,7 @@ def test_every_field_of_sim_run_is_described(root: Path, tmp_path: Path) -> None
     text = (root / "docs" / "report.md").read_text()
     described = {
         name for cells in rows(text, "## JSON of sim.run") for name in quoted(cells[0])
-    } | {"layers", "energy", "latency"}
+    } | {"layers", "operations_by_step", "energy", "latency"}
     assert set(figures) == described
 
 

@@ -13,7 +13,9 @@ from compiler.resources import estimate, resource_rows
 from sim.costs import cost_rows, reference_traces
 from sim.energy import privatesnn_claim
 from sim.published import published_lines
+from sim.reference import simulate
 from sim.results import LayerCounts, SimulationResult
+from sim.synops import operation_tables, operations_by_step
 
 STEPS, SAMPLES = 32, 594
 
@@ -90,6 +92,8 @@ def full_report() -> dict[str, Any]:
     graph = network()
     images = np.random.default_rng(2).random((2, *graph.input_shape)).astype(np.float32)
     costs = cost_rows(graph, simulated(graph), reference_traces(graph, images))
+    counted = simulate(graph, images, fan_outs=operation_tables(graph))
+    costs["operations_by_step"] = operations_by_step(counted, graph)
     stage = {"samples": SAMPLES, "timesteps": STEPS}
     return {
         "schema_version": 1,
@@ -162,9 +166,41 @@ def optional_sections() -> dict[str, Any]:
     spikes = np.argwhere(rng.random((STEPS, 64)) < 0.11)
     return {
         "accuracy_by_timestep": [
-            {"timesteps": t, "accuracy": a}
+            {
+                "timesteps": t,
+                "accuracy": a,
+                "ann_agreement": a + 0.05,
+                "samples": 500,
+                "synops_per_sample": 1e6 * t,
+                "snn_joules": {"45nm-arithmetic, effective": 9e-7 * t, "loihi1, chip": 3e-5 * t},
+            }
             for t, a in ((4, 0.613), (8, 0.812), (16, 0.893), (32, 0.909), (64, 0.912))
         ],
+        "conversion": {
+            "timestep_choice": {
+                "timesteps": 32,
+                "margin": 0.02,
+                "best": 0.975,
+                "wanted": 0.955,
+                "samples": 512,
+                "energy_samples": 128,
+                "tried": [
+                    {
+                        "timesteps": t,
+                        "agreement": a,
+                        "percentile": 99.0,
+                        "threshold_scale": 1.5,
+                        "divergence": 0.1,
+                        "synops_per_sample": 1e6 * t,
+                        "snn_joules": {
+                            "45nm-arithmetic, effective": 9e-7 * t,
+                            "loihi1, chip": 3e-5 * t,
+                        },
+                    }
+                    for t, a in ((8, 0.871), (16, 0.932), (32, 0.961), (64, 0.975))
+                ],
+            },
+        },
         "confusion_matrix": {"labels": labels, "counts": counts.tolist()},
         "raster": [{"layer": "fc1", "steps": STEPS, "neurons": 64, "spikes": spikes.tolist()}],
         "leakage": leakage(),
@@ -253,10 +289,13 @@ def leakage() -> dict[str, Any]:
         "floor": 0.11,
         "ceiling": 0.93,
         "intervals": {
-            "worst": ends(0.79),
-            "blackbox": ends(0.7),
-            "floor": ends(0.11),
-            "ceiling": ends(0.93),
+            name: ends(rate)
+            for name, rate in (
+                ("worst", 0.79),
+                ("blackbox", 0.7),
+                ("floor", 0.11),
+                ("ceiling", 0.93),
+            )
         },
         "gain_over_floor": ends(0.68),
         "gain_over_blackbox": ends(0.09),

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from compiler.quantities import count, factor, joules, percent, seconds
+from compiler.quantities import count, factor, joules, percent, seconds, short_count
 from compiler.report_parts import charts
 
 
@@ -46,6 +46,26 @@ def test_a_single_point_is_drawn():
     assert "<circle" in charts.line_plot([(32, 0.9)], "T", "accuracy", None)
 
 
+def test_both_axes_of_a_log_plot_are_logarithmic():
+    drawing = charts.log_plot({"a": [(1, 1e-6), (10, 1e-4)], "b": [(10, 1e-5)]}, "T", "E", str)
+    assert 'class="line l0" points="44.0,160.0 350.0,10.0"' in drawing
+    assert 'class="line l1" points="350.0,85.0"' in drawing
+    assert "<title>b, 10: 1e-05</title>" in drawing
+    assert drawing.count('class="grid"') == 3
+
+
+def test_a_band_goes_from_the_least_to_the_most():
+    drawing = charts.band_plot({"a": ([5, 0], [2, 0], [10, 0])}, "step", "synops", short_count)
+    assert 'points="44.0,10.0 350.0,160.0 350.0,160.0 44.0,130.0"' in drawing
+    assert 'class="line l0" points="44.0,85.0 350.0,160.0"><title>a</title>' in drawing
+    assert ">7.5</text>" in drawing
+
+
+def test_the_chosen_point_has_a_ring():
+    drawing = charts.line_plot([(4, 0.5), (8, 1.0)], "T", "agreement", None, chosen=8)
+    assert 'class="ring" cx="350.0" cy="10.0"' in drawing
+
+
 def test_a_raster_has_a_mark_a_spike():
     drawing = charts.raster([(0, 0), (3, 9)], 4, 10)
     assert drawing.count('class="ink"') == 2
@@ -61,6 +81,7 @@ def test_words_of_numbers():
         "0.0929",
         "1,234,567",
     ]
+    assert [short_count(n) for n in (0, 75, 1250, 3.4e6, 2e9)] == ["0", "75", "1.25k", "3.4M", "2G"]
     assert [joules(j) for j in (0.0, 3.2e-10, 9.996e-10, 1.094e-3)] == [
         "0 J",
         "320 pJ",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from html.parser import HTMLParser
@@ -83,6 +84,7 @@ def test_page_is_well_formed_and_complete(complete, tmp_path):
     page = Page(written(complete, tmp_path))
     assert page.sections == [
         "accuracy",
+        "timestep-choice",
         "timesteps",
         "agreement",
         "privacy",
@@ -102,7 +104,9 @@ def test_page_is_well_formed_and_complete(complete, tmp_path):
 
 def test_optional_sections_need_their_keys(report, tmp_path):
     page = Page(written(report, tmp_path))
-    assert not {"timesteps", "leakage", "raster", "confusion"} & set(page.sections)
+    assert not {"timesteps", "timestep-choice", "leakage", "raster", "confusion"} & set(
+        page.sections
+    )
 
 
 def test_page_loads_nothing_and_runs_nothing(complete, tmp_path):
@@ -154,6 +158,36 @@ def test_the_latency_is_on_the_page_with_its_parts_and_sources(report, tmp_path)
         assert words in text
     del report["latency"]
     assert "latency" not in Page(written(report, tmp_path)).sections
+
+
+def test_how_t_was_chosen_is_drawn_and_said(complete, tmp_path):
+    text = written(complete, tmp_path)
+    page = " ".join(Page(text).text.split())
+    assert "T = 32 was chosen: the smallest of 8, 16, 32, 64 whose agreement" in page
+    assert "at most 2 points below the best of them (97.5 %)" in page
+    assert "32, chosen 96.1 % 99 1.5 32,000,000" in page
+    assert text.count('class="ring"') == 1
+    assert "<title>loihi1, chip, 16: 480 µJ</title>" in text
+
+
+def test_without_labels_the_curve_is_the_agreement(complete, tmp_path):
+    report = copy.deepcopy(complete)
+    for row in report["accuracy_by_timestep"]:
+        row["accuracy"] = None
+    for stage in report["stages"]:
+        stage["accuracy"] = None
+    text = written(report, tmp_path)
+    assert "<title>16: 94.3%</title>" in text
+    assert "Agreement with the ANN, since there are no labels" in text
+
+
+def test_operations_step_by_step_are_drawn(complete, tmp_path):
+    text = written(complete, tmp_path)
+    assert "Synaptic operations on the chip, step by step" in text
+    assert '<polygon class="s1 faint"' in text
+    report = copy.deepcopy(complete)
+    report["operations_by_step"] = []
+    assert "step by step" not in written(report, tmp_path)
 
 
 def test_missing_numbers_say_why(unlabelled, tmp_path):

@@ -20,6 +20,7 @@ from sim.costs import cost_rows, reference_traces
 from sim.datasets import load_dataset
 from sim.reference import simulate
 from sim.run import run
+from sim.synops import operation_tables, synops_by_sample
 
 
 def figures(path: Path, *arguments: str) -> dict:
@@ -39,13 +40,15 @@ def refusal(capsys: pytest.CaptureFixture[str], status: int, *arguments: str | P
 def test_figures_are_those_of_the_simulator(network: Path, graph: ChipGraph) -> None:
     found = figures(network, "--data", "digits")
     data = load_dataset("digits")
-    result = simulate(graph, data.images_nchw)
+    result = simulate(graph, data.images_nchw, fan_outs=operation_tables(graph))
     costs = cost_rows(graph, result, reference_traces(graph, data.images_nchw))
     assert found["samples"] == len(data) == 599
     assert found["accuracy"] == np.mean(result.predictions_n == data.labels)
     assert found["predictions"] == result.predictions_n.tolist()
     assert (found["timesteps"], found["backend"]) == (16, "reference")
     assert {key: found[key] for key in costs} == json.loads(json.dumps(costs))
+    assert found["synops_by_sample"] == synops_by_sample(result)
+    assert sum(found["synops_by_sample"]) == pytest.approx(599 * found["synops_per_sample"])
     assert found["spikes_per_sample"] == sum(row["spikes_per_sample"] for row in costs["layers"])
     assert found["samples_per_second"] > 0
     assert (found["readout_spikes"], found["voltage_saturations"]) == (0, 0)
