@@ -1,0 +1,13 @@
+"""Attacks that make class images from a subject; one file each, in the order of ATTACKS."""
+
+from audit.attacks import evolution, image_prior, representative, surrogate
+from audit.attacks.common import FULL, QUICK, Attack, AttackImages, Budget
+
+ATTACKS: tuple[Attack, ...] = (
+    representative.ATTACK,
+    *surrogate.ATTACKS,
+    evolution.ATTACK,
+    image_prior.ATTACK,
+)
+
+__all__ = ["ATTACKS", "FULL", "QUICK", "Attack", "AttackImages", "Budget"]
