@@ -33,6 +33,11 @@ def use(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip(f"no C++ compiler here: {engine().reason}")
 
 
+@pytest.fixture
+def use_engine(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    return lambda name: use(name, monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def random_layers() -> Callable[..., list[ChipLayer]]:
     return _random_layers

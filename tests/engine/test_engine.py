@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compiler.chip.engine.plan import LayerPlan, plan_layers
+from compiler.chip.engine.plan import plan_layers
 from compiler.chip.engine.run import Wanted, run_spikes
 from compiler.ir.chip import ChipLayer, CubaFields
 from compiler.ir.geometry import ConvGeometry, frozen
@@ -46,7 +46,11 @@ def _check(layers: list[ChipLayer], spikes: Any, plain: Any, spikes_of: Any) -> 
     return found
 
 
-@pytest.mark.parametrize("crossover", [0.0, 2.0], ids=["table", "rows"])
+@pytest.mark.parametrize(
+    ("name", "crossover"),
+    [("c++", 0.0), ("c++", 2.0), ("numba", 2.0)],
+    ids=["table", "rows", "numba"],
+)
 @QUICK
 @given(
     seed=st.integers(0, 10**6),
@@ -55,9 +59,10 @@ def _check(layers: list[ChipLayer], spikes: Any, plain: Any, spikes_of: Any) -> 
     loud=st.booleans(),
 )
 def test_random_networks(
-    each_engine: str,
+    name: str,
     crossover: float,
     random_layers: Callable[..., list[ChipLayer]],
+    use_engine: Callable[[str], None],
     plain: Any,
     spikes_of: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -66,9 +71,9 @@ def test_random_networks(
     groups: int,
     loud: bool,
 ) -> None:
-    if each_engine == "numba" and not crossover:
-        return  # it knows no tables
-    monkeypatch.setattr(LayerPlan, "crossover", crossover)
+    """The table, which numba has not, is looked up where the crossover lets it."""
+    use_engine(name)
+    monkeypatch.setattr("compiler.chip.engine.tables.CROSSOVERS", ((1 << 30, crossover),))
     layers = random_layers(seed, loud, groups)
     _check(layers, _input(layers[0].input_shape, seed, share), plain, spikes_of)
 

@@ -3,268 +3,28 @@
 // Spikes lie in planes, one a time-step: a bit a neuron, channels last, with the zeros of the next
 // layer's padding around them. A neuron's inputs are then a few runs of bits. A tile of output
 // channels is summed in registers, either by adding the weight row of every bit that is set, or
-// by looking up the sum of every four bits in a table; both give the same integers. The neurons of
+// by looking up the sum of every eight bits in a table; both give the same integers. The neurons of
 // the tile then go through all time-steps with their state in registers.
 //
 // compiler/chip/engine/plan.py lays the arrays out; compiler/chip/neuron.py holds the semantics.
 
-#include <algorithm>
 #include <atomic>
-#include <cstdint>
-#include <cstring>
+#include <exception>
 #include <mutex>
 #include <new>
 #include <thread>
-#include <type_traits>
-#include <vector>
-#if defined(__AVX__)
-#include <immintrin.h>
-#endif
 
-static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "planes are read as little-endian words");
+#include "neurons.hpp"
+#include "sums.hpp"
 
 namespace {
-
-using i32x8 = int32_t __attribute__((vector_size(32)));
-using f32x8 = float __attribute__((vector_size(32)));
-using i16x16 = int16_t __attribute__((vector_size(32)));
-using i16x8 = int16_t __attribute__((vector_size(16)));
-
-constexpr int BLOCK = 16;             // lanes that go through time together
-constexpr int32_t LIMIT = 1 << 23;    // u wraps here, v is clipped one below (fields.py)
-constexpr int64_t BLOCK_BYTES = 24576;  // weights of a dense layer that stay in the first cache
-
-}  // namespace
-
-extern "C" {
-
-// The fields of these three are those of compiler/chip/engine/native.py, in the same order.
-struct Layer {
-  int64_t kind;                       // 0 int16 sums, 1 int32 sums, 2 float32
-  int64_t height, width;              // of the output
-  int64_t row_step, column_step;      // bits from an output's first input to its neighbour's
-  int64_t groups, group_step;         // and from one group's to the next one's
-  int64_t outputs, tiles, lanes;      // output channels of a group, in tiles of so many lanes
-  int64_t runs;                       // runs of input bits
-  const int64_t* run;                 // (runs, 3): first bit, bits, steps that they are held back
-  int64_t fan_in, nibbles;            // rows of a tile's weights, and of its table in fours
-  const void* weight;                 // (groups, tiles, fan_in, lanes)
-  const void* table;                  // (groups, tiles, nibbles, 16, lanes), or null
-  const void* bias;                   // (1 or neurons of a channel, groups, tiles, lanes)
-  int64_t bias_step;                  // from one output place to the next: 0, or all of the above
-  double keep_u, keep_v, threshold;
-  double crossover;                   // share of spikes from which the table is quicker
-  int64_t out_first, out_row, out_column, out_bytes;  // bits of the output's planes; bytes of one
-};
-
-struct Counts {
-  int64_t* neurons;                   // (H, W, C): spikes over all samples and steps
-  int32_t* steps;                     // (n, T)
-  int64_t* clips;                     // (n,)
-  void* voltage;                      // (n, H, W, C) int32 or float after the last step, or null
-  int32_t* samples;                   // (n, H, W, C), or null
-  uint8_t* planes;                    // (n, T, out_bytes), or null
-  int64_t fans;
-  const int64_t* fan;                 // (fans, bits of a plane): operations that a spike causes
-  int64_t* events;                    // (fans, n, T)
-};
-
-struct Job {
-  int64_t samples, steps, layers, threads, block;
-  int64_t height, width, channels;    // of the input
-  int64_t first, row, bytes;          // bits of the input's planes; bytes of one
-  const uint16_t* codes;              // (n, H, W, C): which spike train; or null
-  const int64_t* train;               // (codes + 1,): where each train's steps begin
-  const int32_t* times;               // steps of all trains
-  const uint8_t* spikes;              // else (T, n, H, W, C): 0 or 1
-  const Layer* layer;                 // (layers,)
-  const Counts* counts;               // (1 + layers,): the input's come first
-};
-
-}  // extern "C"
-
-namespace {
-
-template <class W> struct Native;
-template <> struct Native<int16_t> { using Vector = i16x16; using State = int32_t; };
-template <> struct Native<int32_t> { using Vector = i32x8; using State = int32_t; };
-template <> struct Native<float> { using Vector = f32x8; using State = float; };
-
-template <class V> inline V load(const void* from) {
-  V value;
-  std::memcpy(&value, from, sizeof(V));
-  return value;
-}
-
-inline uint64_t word_at(const uint8_t* plane, int64_t bit, int64_t bits) {
-  const uint8_t* from = plane + (bit >> 3);
-  const int shift = bit & 7;
-  uint64_t word = load<uint64_t>(from) >> shift | uint64_t(from[8]) << 1 << (63 - shift);
-  return bits < 64 ? word & ((uint64_t(1) << bits) - 1) : word;
-}
-
-// Adds to `sum` the weight rows of the bits that are set in one word.
-template <class V, int N>
-inline void add_rows(V (&sum)[N], uint64_t word, const V* rows) {
-  while (word) {
-    const V* row = rows + int64_t(__builtin_ctzll(word)) * N;
-    for (int k = 0; k < N; k++) sum[k] += row[k];
-    word &= word - 1;
-  }
-}
-
-template <class V, int N>
-inline void add_fours(V (&sum)[N], uint64_t word, int64_t bits, const V* table) {
-  for (; bits > 0; bits -= 4, word >>= 4, table += 16 * N) {
-    const V* row = table + int64_t(word & 15) * N;
-    for (int k = 0; k < N; k++) sum[k] += row[k];
-  }
-}
-
-// Sums of one tile at one output place, for every step.
-template <class V, int N, bool TABLE>
-void sum_place(const Layer& l, const uint8_t* planes, int64_t in_bytes, int64_t steps,
-               int64_t origin, const V* base, V* out) {
-  for (int64_t t = 0; t < steps; t++) {
-    V sum[N] = {};
-    const V* rows = base;
-    for (const int64_t* r = l.run; r != l.run + 3 * l.runs; r += 3) {
-      const uint8_t* plane = planes + (t - r[2]) * in_bytes;
-      for (int64_t done = 0; done < r[1]; done += 64) {
-        const int64_t bits = std::min<int64_t>(64, r[1] - done);
-        const uint64_t word = r[2] > t ? 0 : word_at(plane, origin + r[0] + done, bits);
-        if (TABLE) {
-          add_fours<V, N>(sum, word, bits, rows);
-          rows += (bits + 3) / 4 * 16 * N;
-        } else {
-          add_rows<V, N>(sum, word, rows);
-          rows += bits * N;
-        }
-      }
-    }
-    for (int k = 0; k < N; k++) out[t * N + k] = sum[k];
-  }
-}
-
-// The same for a layer with one output place and several samples, block by block of its weights.
-template <class V, int N>
-void sum_dense(const Layer& l, const uint8_t* planes, int64_t in_bytes, int64_t samples,
-               int64_t steps, int64_t origin, const V* rows, V* out) {
-  std::memset(static_cast<void*>(out), 0, samples * steps * N * sizeof(V));
-  const int64_t block = std::max<int64_t>(1, BLOCK_BYTES / int64_t(64 * N * sizeof(V))) * 64;
-  for (const int64_t* r = l.run; r != l.run + 3 * l.runs; r += 3) {
-    for (int64_t done = 0; done < r[1]; done += block) {
-      const int64_t end = std::min(r[1], done + block);
-      for (int64_t b = 0; b < samples; b++) {
-        for (int64_t t = r[2]; t < steps; t++) {
-          const uint8_t* plane = planes + (b * steps + t - r[2]) * in_bytes;
-          V* to = out + (b * steps + t) * N;
-          V sum[N];
-          for (int k = 0; k < N; k++) sum[k] = to[k];
-          for (int64_t at = done; at < end; at += 64)
-            add_rows<V, N>(sum, word_at(plane, origin + r[0] + at, std::min<int64_t>(64, end - at)),
-                           rows + (at - done) * N);
-          for (int k = 0; k < N; k++) to[k] = sum[k];
-        }
-      }
-      rows += (end - done) * N;
-    }
-  }
-}
-
-inline i32x8 widen(const int16_t* from) {
-  return __builtin_convertvector(load<i16x8>(from), i32x8);
-}
-inline i32x8 widen(const int32_t* from) { return load<i32x8>(from); }
-inline f32x8 widen(const float* from) { return load<f32x8>(from); }
-
-inline unsigned mask_of(i32x8 mask) {
-#if defined(__AVX__)
-  return _mm256_movemask_ps(_mm256_castsi256_ps((__m256i)mask));
-#else
-  unsigned bits = 0;
-  for (int k = 0; k < 8; k++) bits |= unsigned(mask[k] & 1) << k;
-  return bits;
-#endif
-}
-
-inline i32x8 decay(i32x8 state, int32_t keep) {  // toward0(state * keep / 4096)
-  const i32x8 size = state < 0 ? -state : state;
-  const i32x8 kept = (size >> 12) * keep + (((size & 4095) * keep) >> 12);
-  return state < 0 ? -kept : kept;
-}
-
-struct Neuron {  // what does not change over the steps of a block of lanes
-  const void* sums;
-  int64_t steps, lanes;
-  const void* bias;
-  double keep_u, keep_v, threshold;
-};
-
-// One step of eight neurons; returns where they fired. `clips` counts down.
-template <class W, bool CURRENT, bool LEAK>
-inline i32x8 advance(const Neuron& n, i32x8 arriving, i32x8 bias, i32x8& u, i32x8& v,
-                     i32x8& clips) {
-  i32x8 drive = arriving << 6;
-  if (CURRENT) drive += decay(u, int32_t(n.keep_u));
-  if (CURRENT || !std::is_same<W, int16_t>::value) {  // else 16 bits shifted stay within 24
-    drive += (drive > LIMIT) & (-2 * LIMIT);
-    drive += (drive <= -LIMIT) & (2 * LIMIT);
-    u = drive;
-  }
-  i32x8 next = (LEAK ? decay(v, int32_t(n.keep_v)) : v) + (drive + bias);
-  const i32x8 low = next < (1 - LIMIT) ? i32x8{} + (1 - LIMIT) : next;
-  const i32x8 clipped = low > (LIMIT - 1) ? i32x8{} + (LIMIT - 1) : low;
-  clips += clipped != next;
-  const i32x8 fired = clipped > int32_t(n.threshold);
-  v = clipped & ~fired;
-  return fired;
-}
-
-template <class W, bool CURRENT, bool LEAK>
-inline i32x8 advance(const Neuron& n, f32x8 arriving, f32x8 bias, f32x8& u, f32x8& v, i32x8&) {
-  u = CURRENT ? u * float(n.keep_u) + arriving : arriving;
-  const f32x8 next = (LEAK ? v * float(n.keep_v) : v) + u + bias;
-  const i32x8 fired = next > float(n.threshold);
-  v = (f32x8)((i32x8)next & ~fired);
-  return fired;
-}
-
-template <class S> struct Lanes {  // sixteen neurons
-  S v[BLOCK];
-  int32_t spikes[BLOCK];
-  int64_t clips;
-};
-
-// Sixteen neurons through all steps; `emit(t, bits)` gets their spikes.
-template <class W, bool CURRENT, bool LEAK, class Emit>
-void integrate(const Neuron& n, unsigned valid, Lanes<typename Native<W>::State>& out, Emit emit) {
-  using S = typename Native<W>::State;
-  using V = typename Native<S>::Vector;
-  V u[2] = {}, v[2] = {};
-  i32x8 spikes[2] = {}, clips[2] = {};
-  const V bias[2] = {load<V>(n.bias), load<V>(static_cast<const S*>(n.bias) + 8)};
-  const W* sums = static_cast<const W*>(n.sums);
-  for (int64_t t = 0; t < n.steps; t++, sums += n.lanes) {
-    i32x8 fired[2];
-    for (int h = 0; h < 2; h++) {
-      fired[h] = advance<W, CURRENT, LEAK>(n, widen(sums + 8 * h), bias[h], u[h], v[h], clips[h]);
-      spikes[h] -= fired[h];
-    }
-    emit(t, (mask_of(fired[0]) | mask_of(fired[1]) << 8) & valid);
-  }
-  std::memcpy(out.v, v, sizeof(out.v));
-  std::memcpy(out.spikes, spikes, sizeof(out.spikes));
-  out.clips = 0;
-  for (int k = 0; k < BLOCK; k++)
-    if (valid >> k & 1) out.clips -= clips[k / 8][k % 8];
-}
 
 // One thread's memory.
 struct Workspace {
   std::vector<std::vector<uint8_t>> planes;    // of the input and every layer: (block, T, bytes)
   std::vector<std::vector<int64_t>> neurons;   // spikes of the samples that this thread ran
   std::vector<i32x8> sums;
+  std::vector<Chunk> chunks;
 };
 
 struct Place {  // where the results of one tile at one output place go
@@ -277,17 +37,15 @@ struct Place {  // where the results of one tile at one output place go
   int64_t* neurons;
 };
 
-template <class W, bool CURRENT, bool LEAK>
+template <class W, bool CURRENT, bool LEAK, bool CLIP>
 void fire_tile(const Layer& l, const Counts& c, Neuron n, const Place& p) {
   using S = typename Native<W>::State;
   for (int64_t lane = 0; lane < p.outputs; lane += BLOCK) {
     const int64_t count = std::min<int64_t>(BLOCK, p.outputs - lane);
     Lanes<S> lanes;
-    int32_t* steps = c.steps + p.sample * n.steps;
     const int shift = (p.bit + lane) & 7;
     uint8_t* to = p.planes + ((p.bit + lane) >> 3);
-    integrate<W, CURRENT, LEAK>(n, (1u << count) - 1, lanes, [&](int64_t t, unsigned bits) {
-      steps[t] += __builtin_popcount(bits);
+    integrate<W, CURRENT, LEAK, CLIP>(n, (1u << count) - 1, lanes, [&](unsigned bits) {
       const uint32_t merged = load<uint32_t>(to) | bits << shift;
       std::memcpy(to, &merged, 4);
       to += l.out_bytes;
@@ -331,10 +89,11 @@ void fire(const Step& s, int64_t b, int64_t tile, int64_t place, const void* sum
   const Neuron n = {sums, s.job.steps, l.lanes, bias, l.keep_u, l.keep_v, l.threshold};
   const bool current = l.keep_u != 0, leak = l.keep_v != (l.kind == 2 ? 1 : 4096);
   const Counts& c = s.job.counts[s.index + 1];
-  if (current && leak) return fire_tile<W, true, true>(l, c, n, where);
-  if (current) return fire_tile<W, true, false>(l, c, n, where);
-  if (leak) return fire_tile<W, false, true>(l, c, n, where);
-  fire_tile<W, false, false>(l, c, n, where);
+  if (current && leak) return fire_tile<W, true, true, true>(l, c, n, where);
+  if (current) return fire_tile<W, true, false, true>(l, c, n, where);
+  if (leak) return fire_tile<W, false, true, true>(l, c, n, where);
+  if (l.clips) return fire_tile<W, false, false, true>(l, c, n, where);
+  fire_tile<W, false, false, false>(l, c, n, where);
 }
 
 bool worth_a_table(const Step& s, int64_t b) {
@@ -353,14 +112,15 @@ void run_places(const Step& s) {
   V* sums = reinterpret_cast<V*>(s.work.sums.data());
   for (int64_t b = 0; b < s.samples; b++) {
     const bool table = worth_a_table(s, b);
-    const int64_t size = (table ? 16 * l.nibbles : l.fan_in) * N;
+    const int64_t size = (table ? 256 * l.entries : l.fan_in) * N;
+    const auto sum = table ? sum_table<V, N> : sum_rows<V, N>;
     for (int64_t tile = 0; tile < l.groups * l.tiles; tile++) {
       const V* weight = static_cast<const V*>(table ? l.table : l.weight) + tile * size;
       for (int64_t place = 0; place < l.height * l.width; place++) {
         const int64_t origin = place / l.width * l.row_step + place % l.width * l.column_step +
                                tile / l.tiles * l.group_step;
-        (table ? sum_place<V, N, true> : sum_place<V, N, false>)(
-            l, s.input(b), s.in_bytes(), s.job.steps, origin, weight, sums);
+        find_chunks(l, s.input(b), origin, s.work.chunks);
+        sum(s.work.chunks, s.in_bytes(), s.job.steps, weight, sums);
         fire<W>(s, b, tile, place, sums);
       }
     }
@@ -397,7 +157,6 @@ void run_layer(const Step& s) {
 }
 
 void encode_trains(const Job& j, int64_t n, uint8_t* planes, int64_t* neurons) {
-  int32_t* steps = j.counts[0].steps + n * j.steps;
   const int64_t row = j.width * j.channels;
   const uint16_t* code = j.codes + n * j.height * row;
   for (int64_t y = 0; y < j.height; y++)
@@ -405,10 +164,8 @@ void encode_trains(const Job& j, int64_t n, uint8_t* planes, int64_t* neurons) {
       const int64_t bit = j.first + y * j.row + x;
       const int64_t begin = j.train[*code], end = j.train[*code + 1];
       *neurons += end - begin;
-      for (int64_t k = begin; k < end; k++) {
-        steps[j.times[k]]++;
+      for (int64_t k = begin; k < end; k++)
         planes[j.times[k] * j.bytes + (bit >> 3)] |= uint8_t(1 << (bit & 7));
-      }
     }
 }
 
@@ -427,14 +184,19 @@ void pack_spikes(const Job& j, int64_t n, uint8_t* planes, int64_t* neurons) {
         uint8_t* to = planes + t * j.bytes + (bit >> 3);
         const uint16_t merged = load<uint16_t>(to) | bits << (bit & 7);
         std::memcpy(to, &merged, 2);
-        j.counts[0].steps[n * j.steps + t] += __builtin_popcount(bits);
         for (; bits; bits &= bits - 1) neurons[y * row + x + __builtin_ctz(bits)]++;
       }
     }
 }
 
-// Sums of the tables over the spikes of a plane, and a copy of the planes, where asked for.
+// Spikes of every step; sums of the tables over them and a copy of the planes, where asked for.
 void read_planes(const Job& j, const Counts& c, int64_t n, const uint8_t* planes, int64_t bytes) {
+  for (int64_t t = 0; t < j.steps; t++) {
+    int64_t spikes = 0;
+    for (int64_t at = 0; at < bytes; at += 8)
+      spikes += __builtin_popcountll(load<uint64_t>(planes + t * bytes + at));
+    c.steps[n * j.steps + t] = int32_t(spikes);
+  }
   if (c.planes) std::memcpy(c.planes + n * j.steps * bytes, planes, j.steps * bytes);
   if (!c.fans) return;
   for (int64_t t = 0; t < j.steps; t++)

@@ -32,11 +32,11 @@ _Layer = _structure(
     **_integers("kind height width row_step column_step groups group_step outputs tiles lanes"),
     **_integers("runs"),
     **_pointers("run"),
-    **_integers("fan_in nibbles"),
+    **_integers("fan_in entries"),
     **_pointers("weight table bias"),
     **_integers("bias_step"),
     **dict.fromkeys(("keep_u", "keep_v", "threshold", "crossover"), ctypes.c_double),
-    **_integers("out_first out_row out_column out_bytes"),
+    **_integers("clips out_first out_row out_column out_bytes"),
 )
 _Counts = _structure(
     "Counts",
@@ -90,10 +90,10 @@ def _input(job: Job) -> dict[str, Any]:
     return {"spikes": _at(job.spikes_tnhwc)}
 
 
-def _layer(plan: LayerPlan, steps: int) -> ctypes.Structure:
+def _layer(plan: LayerPlan, timesteps: int) -> ctypes.Structure:
     channels, height, width = plan.shape
     groups, tiles, fan_in, lanes = plan.weight.shape
-    out = plan.planes[1]
+    out, table = plan.planes[1], plan.table
     return _Layer(
         kind=_KINDS[plan.weight.dtype.name],
         height=height,
@@ -108,15 +108,16 @@ def _layer(plan: LayerPlan, steps: int) -> ctypes.Structure:
         runs=len(plan.runs),
         run=_at(plan.runs),
         fan_in=fan_in,
-        nibbles=plan.fours,
+        entries=0 if table is None else table.sums.shape[2],
         weight=_at(plan.weight),
-        table=_at(plan.table),
+        table=None if table is None else _at(table.sums),
         bias=_at(plan.bias),
         bias_step=0 if len(plan.bias) == 1 else plan.bias[0].size,
         keep_u=plan.keep_u,
         keep_v=plan.keep_v,
         threshold=plan.threshold,
-        crossover=plan.crossover,
+        crossover=0 if table is None else table.crossover,
+        clips=plan.may_clip(timesteps),
         out_first=out.first,
         out_row=out.row,
         out_column=channels,

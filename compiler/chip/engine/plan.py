@@ -13,8 +13,9 @@ from functools import cached_property
 
 import numpy as np
 
+from compiler.chip.engine.tables import Table, aligned, table_for
 from compiler.chip.execute import worst_sum
-from compiler.chip.fields import DECAY_BITS, STATE_SHIFT
+from compiler.chip.fields import DECAY_BITS, STATE_LIMIT, STATE_SHIFT
 from compiler.ir.chip import ChipLayer
 from compiler.ir.geometry import Array, ConvGeometry, Pair, Shape
 from compiler.ir.snn import SnnLayer
@@ -31,14 +32,11 @@ _LANES = {np.dtype(np.int16): (16, 32, 64, 128), np.dtype(np.int32): (16, 32, 64
 _TILE_COST = 3
 """What a tile costs beside its lanes, in BLOCKs: its spikes are looked at once more."""
 
-_ALIGNMENT = 64
+_LARGE_WORDS = 64
 _INT16_TOP = (1 << 15) - 1
 _INT32_TOP = (1 << 31) - 1
 _STATE_ROOM = 1 << 25
 """Both states and their sum, beside the sum of weights, within 32 bits."""
-
-_LARGEST_TABLE = 4 << 20
-"""Bytes; a table that leaves the second cache is no quicker than the weights."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +58,13 @@ class Plane:
 
     @property
     def size(self) -> int:
-        """Bytes of a plane, whole words of 8."""
-        bits = (self.shape[1] + sum(self.padding[0])) * self.row
-        return -(-bits // 64) * 8
+        """Bytes of a plane: whole words of 8.
+
+        Large ones are odd multiples of 64, so that the same place of all planes does not fall
+        into the same few lines of the processor's cache.
+        """
+        words = -(-(self.shape[1] + sum(self.padding[0])) * self.row // 64)
+        return words * 8 if words < _LARGE_WORDS else (-(-words // 8) | 1) * 64
 
     def spread(self, values_chw: Array) -> Array:
         """int64 (bits of a plane,): every neuron's value at its bit, 0 elsewhere."""
@@ -82,7 +84,9 @@ class LayerPlan:
     of the output: first bit, number of bits, steps that they are held back; weight: (groups,
     tiles, fan_in, lanes), int16 or int32 or float32; bias: (1 or H * W, groups, tiles, lanes),
     int32 shifted as the state is, or float32; outputs: channels of a group; step: bits from
-    one place's first input to that of the next one below, beside it, and in the next group.
+    one place's first input to that of the next one below, beside it, and in the next group;
+    keep_u, keep_v: shares of 4096 that u and v keep in a step (of 1 in float); threshold: on
+    the scale of v; reach: the most that one step can add to v where neither u nor v decays.
     """
 
     shape: Shape
@@ -95,55 +99,23 @@ class LayerPlan:
     keep_u: float
     keep_v: float
     threshold: float
+    reach: int
+
+    def may_clip(self, timesteps: int) -> bool:
+        """Whether v may leave its 24 bits: from below the threshold up, or step by step down."""
+        top = STATE_LIMIT - 1
+        return max(self.threshold, 0) + self.reach > top or timesteps * self.reach > top
 
     @property
     def lanes(self) -> int:
         """Output channels of a tile."""
         return int(self.weight.shape[3])
 
-    @property
-    def crossover(self) -> float:
-        """Share of spikes among its inputs from which the table is quicker than the rows."""
-        return 0.1
-
-    @property
-    def fours(self) -> int:
-        """Entries of a tile's table: every run's bits four by four."""
-        return int((-(-self.runs[:, 1] // 4)).sum())
-
     @cached_property
-    def table(self) -> Array | None:
-        """(groups, tiles, fours, 16, lanes): sums of every four weight rows, for all patterns.
-
-        None for floats, whose sums depend on the order, for a single place of the output,
-        and where it would be too large.
-        """
-        groups, tiles, _, lanes = self.weight.shape
-        entry = 16 * lanes * self.weight.itemsize
+    def table(self) -> Table | None:
+        """Sums of rows to look up; None for a single place of the output, or where no use."""
         single = self.shape[1] * self.shape[2] == 1
-        if self.weight.dtype.kind == "f" or single or self.fours * entry > _LARGEST_TABLE:
-            return None
-        padded = np.zeros((groups, tiles, self.fours * 4, lanes), self.weight.dtype)
-        row = to = 0
-        for bits in self.runs[:, 1].tolist():
-            padded[:, :, to : to + bits] = self.weight[:, :, row : row + bits]
-            row, to = row + bits, to + -(-bits // 4) * 4
-        padded = padded.reshape(groups, tiles, self.fours, 4, lanes)
-        table = aligned((groups, tiles, self.fours, 16, lanes), self.weight.dtype)
-        table[...] = 0
-        for pattern in range(1, 16):
-            chosen = [bit for bit in range(4) if pattern >> bit & 1]
-            # sums of a few rows may leave 16 bits; the whole sum is back within them
-            table[:, :, :, pattern] = padded[:, :, :, chosen].sum(3, dtype=self.weight.dtype)
-        return table
-
-
-def aligned(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
-    """An empty array at an address that vector instructions like."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    raw = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % _ALIGNMENT
-    return raw[start : start + size].view(dtype).reshape(shape)
+        return None if single else table_for(self.weight, self.runs)
 
 
 def plan_layers(layers: Sequence[Layer], input_shape: Shape) -> tuple[LayerPlan, ...]:
@@ -166,7 +138,8 @@ def _padding(layer: Layer) -> tuple[Pair, Pair]:
 
 
 def _plan(layer: Layer, before: Shape, planes: tuple[Plane, Plane]) -> LayerPlan:
-    dtype = _dtype(layer)
+    reach = _reach(layer)
+    dtype = _dtype(layer, reach)
     lags = np.zeros(1, np.int64)
     if layer.kind == "conv":
         rows, groups = _conv_rows(layer)
@@ -175,41 +148,47 @@ def _plan(layer: Layer, before: Shape, planes: tuple[Plane, Plane]) -> LayerPlan
         rows, lags = _dense_rows(layer, before)
         runs = np.stack([np.zeros_like(lags), np.full_like(lags, np.prod(before)), lags], 1)
         groups, step = 1, (0, 0, 0)
-    outputs = rows.shape[2]
-    lanes = _lanes(outputs, dtype)
-    bias = _bias(layer, groups)
-    if isinstance(layer, SnnLayer):
-        unity = float(1 << DECAY_BITS)
-        keeps = [float(np.float32(1 - decay / unity)) for decay in (layer.i_decay, layer.v_decay)]
-        threshold = float(np.float32(np.inf if layer.readout else layer.threshold))
-        tiled = _tiles(bias.astype(np.float32), lanes)
-    else:
-        keeps = [float((1 << DECAY_BITS) - d) for d in (layer.neuron.i_decay, layer.neuron.v_decay)]
-        threshold = float(layer.neuron.v_th_mant << STATE_SHIFT)
-        tiled = _tiles(bias.astype(np.int32) << STATE_SHIFT, lanes)
+    lanes = _lanes(rows.shape[2], dtype)
     return LayerPlan(
         layer.shape,
         planes,
         np.ascontiguousarray(runs, np.int64),
         _weight_tiles(rows, lanes, dtype),
-        tiled,
-        outputs,
+        _bias_tiles(layer, groups, lanes),
+        rows.shape[2],
         step,
-        keeps[0],
-        keeps[1],
-        threshold,
+        *_neuron(layer),
+        reach << STATE_SHIFT,
     )
 
 
-def _dtype(layer: Layer) -> np.dtype[np.generic]:
+def _neuron(layer: Layer) -> tuple[float, float, float]:
+    """What u and v keep of themselves in a step, and the threshold, as the engine takes them."""
+    unity = 1 << DECAY_BITS
+    if isinstance(layer, SnnLayer):
+        threshold = np.float32(np.inf if layer.readout else layer.threshold)
+        u, v = (float(np.float32(1 - decay / unity)) for decay in (layer.i_decay, layer.v_decay))
+        return (u, v, float(threshold))
+    neuron = layer.neuron
+    u, v = float(unity - neuron.i_decay), float(unity - neuron.v_decay)
+    return (u, v, float(neuron.v_th_mant << STATE_SHIFT))
+
+
+def _reach(layer: Layer) -> int:
+    """Largest magnitude of one step's sum of weights and bias; 0 for floats, which do not care."""
+    if isinstance(layer, SnnLayer):
+        return 0
+    bias = 0 if layer.bias is None else int(np.abs(layer.bias).max())
+    return worst_sum(layer) + bias
+
+
+def _dtype(layer: Layer, reach: int) -> np.dtype[np.generic]:
     """The narrowest type in which every sum of weights is exact."""
     if isinstance(layer, SnnLayer):
         return np.dtype(np.float32)
-    worst = worst_sum(layer)
-    bias = 0 if layer.bias is None else int(np.abs(layer.bias).max())
-    if (worst + bias << STATE_SHIFT) + _STATE_ROOM > _INT32_TOP:
-        raise OverflowError(f"layer {layer.name}: a sum of weights may reach {worst}")
-    return np.dtype(np.int16 if worst <= _INT16_TOP else np.int32)
+    if (reach << STATE_SHIFT) + _STATE_ROOM > _INT32_TOP:
+        raise OverflowError(f"layer {layer.name}: a sum of weights may reach {reach}")
+    return np.dtype(np.int16 if worst_sum(layer) <= _INT16_TOP else np.int32)
 
 
 def _lanes(outputs: int, dtype: np.dtype[np.generic]) -> int:
@@ -278,19 +257,16 @@ def _weight_tiles(rows: Array, lanes: int, dtype: np.dtype[np.generic]) -> Array
     return tiled
 
 
-def _bias(layer: Layer, groups: int) -> Array:
-    """(1, groups, outputs), or (H * W, groups, outputs) where neurons of a channel differ."""
-    if layer.bias is None:
-        return np.zeros((1, groups, layer.shape[0] // groups))
-    bias = np.asarray(layer.bias)
-    places = bias.reshape(layer.shape[0], -1).T
-    return places.reshape(len(places), groups, -1)
-
-
-def _tiles(bias: Array, lanes: int) -> Array:
-    places, groups, outputs = bias.shape
-    tiles = -(-outputs // lanes)
-    tiled = aligned((places, groups, tiles * lanes), bias.dtype)
-    tiled[:, :, :outputs] = bias
-    tiled[:, :, outputs:] = 0
-    return tiled.reshape(places, groups, tiles, lanes)
+def _bias_tiles(layer: Layer, groups: int, lanes: int) -> Array:
+    """(1 or H * W, groups, tiles, lanes): a bias a channel, or one a neuron; shifted as v is."""
+    bias = np.zeros(layer.shape[0]) if layer.bias is None else np.asarray(layer.bias)
+    by_place = bias.reshape(layer.shape[0], -1).T
+    by_group = by_place.reshape(len(by_place), groups, -1)
+    tiles = -(-by_group.shape[2] // lanes)
+    kind = np.float32 if isinstance(layer, SnnLayer) else np.int32
+    tiled = aligned((len(by_place), groups, tiles * lanes), np.dtype(kind))
+    tiled[...] = 0
+    tiled[:, :, : by_group.shape[2]] = by_group
+    if kind is np.int32:
+        tiled <<= STATE_SHIFT
+    return tiled.reshape(len(by_place), groups, tiles, lanes)
