@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, get_args
 
 from compiler.chip.fields import TIMESTEP_CHOICES
 from compiler.errors import Problem, UsageError
 from compiler.ir.snn import Code
+
+AUTO = "auto"
+ALSO = "also"
+"""Key of a field's metadata: values that a setting may have beside those of its type."""
+
+_POWERS = "a power of two, one of " + ", ".join(map(str, TIMESTEP_CHOICES))
 
 
 def _validate(where: str, checks: Iterable[tuple[bool, str, object, str]]) -> None:
@@ -71,9 +77,13 @@ class ConversionConfig:
 
     `percentiles` are the candidates; the one whose network agrees best with the ANN on
     the held-out synthetic images is kept. `images` bounds the images used for balancing.
+    With `timesteps` "auto" every number in `auto_timesteps` is tried, and the smallest kept
+    whose agreement is within `auto_margin` of the best; see compiler.conversion.auto.
     """
 
-    timesteps: int = 32
+    timesteps: int | str = field(default=32, metadata={ALSO: (AUTO,)})
+    auto_timesteps: tuple[int, ...] = (4, 8, 16, 32, 64)
+    auto_margin: float = 0.02
     percentiles: tuple[float, ...] = (97.0, 98.0, 99.0, 99.5, 99.9)
     images: int = 512
     readout_margin: float = 4.0
@@ -83,11 +93,18 @@ class ConversionConfig:
             "convert",
             [
                 (
-                    self.timesteps in TIMESTEP_CHOICES,
+                    self.timesteps in (*TIMESTEP_CHOICES, AUTO),
                     "timesteps",
                     self.timesteps,
-                    "a power of two, one of " + ", ".join(map(str, TIMESTEP_CHOICES)),
+                    f"{AUTO}, or {_POWERS}",
                 ),
+                (
+                    bool(self.auto_timesteps) and set(self.auto_timesteps) <= set(TIMESTEP_CHOICES),
+                    "auto_timesteps",
+                    self.auto_timesteps,
+                    f"one or more, each {_POWERS}",
+                ),
+                (0 <= self.auto_margin < 1, "auto_margin", self.auto_margin, "0 or more, below 1"),
                 (
                     bool(self.percentiles) and all(50 <= p <= 100 for p in self.percentiles),
                     "percentiles",
@@ -98,6 +115,11 @@ class ConversionConfig:
                 (self.readout_margin >= 1.5, "readout_margin", self.readout_margin, "1.5 or more"),
             ],
         )
+
+    @property
+    def most_timesteps(self) -> int:
+        """T, or the largest number that is tried where T is to be chosen."""
+        return max(self.auto_timesteps) if isinstance(self.timesteps, str) else self.timesteps
 
 
 @dataclass(frozen=True)
@@ -187,7 +209,7 @@ def with_overrides(config: CompileConfig, overrides: dict[str, Any]) -> CompileC
 
 
 def _overridden(table: Any, values: dict[str, Any], where: str, problems: list[Problem]) -> Any:
-    known = {entry.name for entry in fields(table)}
+    known = {entry.name: entry for entry in fields(table)}
     changes: dict[str, Any] = {}
     for name, value in values.items():
         if name not in known:
@@ -201,7 +223,10 @@ def _overridden(table: Any, values: dict[str, Any], where: str, problems: list[P
             else:
                 problems.append(Problem(where, f"{name} = {value}", "a table", f"write [{name}]"))
             continue
-        changes[name] = _converted(current, value, f"{where}.{name}", problems)
+        like = current if known[name].default is MISSING else known[name].default
+        if value not in known[name].metadata.get(ALSO, ()):
+            value = _converted(like, value, f"{where}.{name}", problems)
+        changes[name] = value
     if problems:
         return table
     return replace(table, **changes)

@@ -9,21 +9,16 @@ import numpy as np
 
 from audit.reconvert import Activation, reconvert
 from compiler.chip.execute_float import batch_size, encode_nhwc, run_snn
-from compiler.chip.fields import TIMESTEP_CHOICES
 from compiler.ir.chip import ChipGraph
 from compiler.ir.geometry import Array
 from compiler.ir.run_ann import run_ann
 from compiler.ir.snn import SnnGraph
 from compiler.judge import Judge
 from sim.reference import simulate
-from sim.synops import operation_tables
 from sim.results import SimulationResult
+from sim.synops import operation_tables
 
 Progress = Callable[[int, int], None]
-
-
-MOST_STEP_SAMPLES = 500
-"""Images for the accuracy at fewer time-steps; more would cost as much as the whole evaluation."""
 
 
 def evaluate_stages(
@@ -85,26 +80,6 @@ def confusion_matrix(judge: Judge, predictions_n: Array) -> dict[str, Any] | Non
     names = judge.class_names
     labels = names if len(names) == classes else tuple(str(k) for k in range(classes))
     return {"labels": list(labels), "counts": counts.tolist()}
-
-
-def accuracy_by_timestep(
-    chip: ChipGraph, judge: Judge, predictions_n: Array
-) -> list[dict[str, Any]]:
-    """Accuracy of the same integers run for fewer time-steps, and for all; [] without labels.
-
-    predictions_n: the answers after all time-steps. Nothing is trained or balanced again. At
-    most MOST_STEP_SAMPLES images are used.
-    """
-    if judge.labels_n is None or chip.timesteps is None:
-        return []
-    images = judge.images_nchw[:MOST_STEP_SAMPLES]
-    fewer = [steps for steps in TIMESTEP_CHOICES if steps < chip.timesteps]
-    answers = {steps: simulate(chip, images, timesteps=steps).predictions_n for steps in fewer}
-    answers[chip.timesteps] = predictions_n[: len(images)]
-    return [
-        {"timesteps": steps, "accuracy": judge.accuracy(answer), "samples": len(images)}
-        for steps, answer in answers.items()
-    ]
 
 
 def weight_change(converted: SnnGraph, chip: ChipGraph) -> dict[str, float]:

@@ -40,6 +40,18 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{value!r} is no list of numbers such as 0.5,0.5,0.5", param, ctx)
 
 
+class _Timesteps(click.ParamType):  # type: ignore[type-arg]
+    """A number, or the word that has it chosen."""
+
+    name = "T|auto"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
+        text = str(value)
+        if text != "auto" and not text.lstrip("-").isdecimal():
+            self.fail(f"{value!r} is neither a number of time-steps nor `auto`", param, ctx)
+        return text if text == "auto" else int(text)
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("model", required=False)
 @click.option("--preset", help="Compile a network kept with the package: digits, fashion-mnist.")
@@ -48,7 +60,8 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
 @click.option("--mean", type=_Numbers(), help="Normalisation: subtracted from pixels in [0, 1].")
 @click.option("--std", type=_Numbers(), help="Normalisation: pixels are divided by it.")
 @click.option("--layout", type=click.Choice(["nchw", "nhwc"]), help="Axis order of an ONNX input.")
-@click.option("--timesteps", type=int, help="Time-steps a sample, a power of two [32].")
+@click.option("--timesteps", type=_Timesteps(),
+              help="Time-steps a sample, a power of two [32]; auto: as few as agree.")  # fmt: skip
 @click.option("--encoding", type=click.Choice(["rate", "poisson", "latency"]), help="Input code.")
 @click.option("--recipe", help="Recipe of the spike-based training [distill].")
 @click.option("--target", help="Refuse what this chip cannot hold: loihi1 or loihi2.")

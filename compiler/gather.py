@@ -27,7 +27,7 @@ def gather_report(run: Run) -> dict[str, Any]:
         "versions": tool_versions(),
         "hashes": _hashes(run, results),
         "model": {key: results["load"][key] for key in MODEL_KEYS},
-        "timesteps": run.config.convert.timesteps,
+        "timesteps": results["convert"]["timesteps"],
         "encoding": run.encoding.code,
         "evaluation": evaluated["evaluation"],
         "stages": evaluated["stages"],

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from compiler.config import CompileConfig
+from compiler.config import AUTO, CompileConfig
 from compiler.errors import AgreementError, DataError, Problem
 from compiler.ir.ann import AnnGraph, InputAffine
 from compiler.ir.chip import ChipGraph
@@ -159,7 +159,7 @@ def lower_step(run: Run, tell: Tell) -> Results:
 
     lowered = lower(run.ann())
     if run.request.target:
-        require(estimate(lowered.graph, run.request.target, run.config.convert.timesteps))
+        require(estimate(lowered.graph, run.request.target, run.config.convert.most_timesteps))
     save(lowered.graph, run.folder.stage_file(LOWERED))
     for note in lowered.notes:
         tell.note(note)
@@ -177,16 +177,25 @@ def synthesize_step(run: Run, tell: Tell) -> Results:
 
 
 def convert_step(run: Run, tell: Tell) -> Results:
-    """Balance thresholds."""
-    from compiler.conversion import convert
+    """Balance thresholds; choose the number of time-steps where that was asked for."""
+    from compiler import timesteps
+    from compiler.conversion import convert, convert_auto
 
-    conversion = convert(
-        run.lowered(), run.synthetic(), run.config.convert, run.encoding, tell.progress
-    )
+    lowered, synthetic, config = run.lowered(), run.synthetic(), run.config.convert
+    chosen = None
+    if config.timesteps == AUTO:
+        choice = convert_auto(lowered, synthetic, config, run.encoding, tell.progress)
+        images, conversion = synthetic.pixels(synthetic.validation), choice.conversion
+        chosen = timesteps.choice_row(choice, images, config.auto_margin)
+        tell.note(timesteps.choice_in_words(choice))
+    else:
+        conversion = convert(lowered, synthetic, config, run.encoding, tell.progress)
     save(conversion.graph, run.folder.stage_file(CONVERTED))
     return {
-        "percentile": conversion.percentile,
+        "timesteps": conversion.graph.timesteps,
+        "percentile": conversion.chosen.percentile,
         "candidates": [asdict(candidate) for candidate in conversion.candidates],
+        "timestep_choice": chosen,
     }
 
 
@@ -299,7 +308,7 @@ def verify_step(run: Run, tell: Tell) -> Results:
 
 def evaluate_step(run: Run, tell: Tell) -> Results:
     """Accuracy of every stage over the same images; the first time that real data is read."""
-    from compiler import evaluation
+    from compiler import evaluation, timesteps
     from compiler.operations import operations
     from netx_export import read_netx
 
@@ -319,7 +328,7 @@ def evaluate_step(run: Run, tell: Tell) -> Results:
         "weight_change": evaluation.weight_change(converted, chip),
         "health": evaluation.health(result),
         "confusion_matrix": evaluation.confusion_matrix(judge, result.predictions_n),
-        "accuracy_by_timestep": evaluation.accuracy_by_timestep(chip, judge, result.predictions_n),
+        "accuracy_by_timestep": timesteps.accuracy_by_timestep(chip, judge, result),
         **operations(ann, chip, judge.images_nchw, result),
     }
 

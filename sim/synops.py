@@ -211,8 +211,8 @@ def synops_by_sample(result: SimulationResult) -> list[int]:
     if not result.layers[0].events_nt.size:
         return []
     chip = CONVENTIONS.index("chip")
-    total: Array = sum((layer.events_nt[chip].sum(1) for layer in result.layers), np.int64(0))
-    return [int(number) for number in total]
+    by_layer = [layer.events_nt[chip].sum(1) for layer in result.layers]
+    return [int(number) for number in np.sum(by_layer, axis=0)]
 
 
 def _over_samples(counts_nt: Array) -> dict[str, list[float]]:

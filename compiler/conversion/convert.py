@@ -37,6 +37,11 @@ class Conversion:
     percentile: float
     candidates: tuple[Candidate, ...]
 
+    @property
+    def chosen(self) -> Candidate:
+        """The candidate whose network was kept."""
+        return next(one for one in self.candidates if one.percentile == self.percentile)
+
 
 def convert(
     graph: AnnGraph,
@@ -48,7 +53,8 @@ def convert(
     """Convert a lowered network for hard reset, strict threshold and binary spikes.
 
     Thresholds are balanced layer by layer on the spikes that the layers before really
-    send. Ties in agreement are broken by the smaller divergence of the logits.
+    send. Ties in agreement are broken by the smaller divergence of the logits. Where the
+    number of time-steps is to be chosen, this converts for the largest; see convert_auto.
     """
     chain = stages(graph)
     images = synthetic.pixels(synthetic.training)[: config.images]
@@ -82,7 +88,7 @@ def _balanced(
     encoding: Encoding,
 ) -> SnnGraph:
     empty = SnnGraph(
-        graph.name, graph.input_shape, config.timesteps, encoding, (), graph.class_names
+        graph.name, graph.input_shape, config.most_timesteps, encoding, (), graph.class_names
     )
     spikes = encode_nhwc(images, empty)
     unit: Array = np.ones(graph.input_shape[0])

@@ -11,7 +11,7 @@ from compiler import quantities
 from compiler.report_parts import cells, charts, words
 from compiler.report_parts.words import Report
 
-_CHOICE_COLUMNS = ("T", "agreement", "percentile", "threshold scale", "synops on chip")
+_CHOICE_COLUMNS = ("T", "agreement", "percentile", "synops on chip")
 
 
 def by_timestep(report: Report) -> dict[str, Any] | None:
@@ -55,7 +55,6 @@ def timestep_choice(report: Report) -> dict[str, Any] | None:
             else str(one["timesteps"]),
             quantities.percent(one["agreement"]),
             f"{one['percentile']:g}",
-            f"{one['threshold_scale']:g}",
             quantities.count(one["synops_per_sample"]),
             *(quantities.joules(joules) for joules in one["snn_joules"].values()),
         )

@@ -86,12 +86,18 @@ def test_a_simulation_of_the_file_gives_the_same_figures(made: dict, folder: Pat
     found = json.loads(out.read_text())
     integer = made["stages"][3]
     assert found["accuracy"] == integer["accuracy"]
-    assert made["accuracy_by_timestep"][-1] == {
-        "timesteps": 32,
-        "accuracy": integer["accuracy"],
-        "samples": SAMPLES,
-    }
-    assert found["latency"] == made["latency"]
+    last = made["accuracy_by_timestep"][-1]
+    assert (last["timesteps"], last["accuracy"]) == (32, integer["accuracy"])
+    assert (last["samples"], last["ann_agreement"]) == (SAMPLES, integer["ann_agreement"])
+    assert last["synops_per_sample"] == pytest.approx(found["synops_per_sample"])
+    assert [row["timesteps"] for row in made["accuracy_by_timestep"]] == [4, 8, 16, 32]
+    joules = [row["snn_joules"]["loihi1-davies-2018, chip"] for row in made["accuracy_by_timestep"]]
+    assert joules == sorted(joules)
+    assert joules[-1] == next(
+        row["snn_joules"] for row in made["energy"] if row["model"] == "loihi1-davies-2018"
+    )
+    for key in ("latency", "operations_by_step"):
+        assert found[key] == made[key]
     same = ("model", "convention", "includes_input_layer", "snn_joules", "parts", "note")
     assert [[row[key] for key in same] for row in found["energy"]] == [
         [row[key] for key in same] for row in made["energy"]
@@ -120,7 +126,10 @@ def test_without_data_nothing_is_claimed(
     assert (folder / "out" / "model.net").read_bytes() == before
     assert {stage["accuracy"] for stage in report["stages"]} == {None}
     assert report["evaluation"]["images"] == "synthetic"
-    assert report["confusion_matrix"] is None and report["accuracy_by_timestep"] == []
+    assert report["confusion_matrix"] is None
+    assert {row["accuracy"] for row in report["accuracy_by_timestep"]} == {None}
+    agreement = report["stages"][3]["ann_agreement"]
+    assert report["accuracy_by_timestep"][-1]["ann_agreement"] == agreement
     again = report["encryption"]["reconverted"]
     assert again["relu"] is None and 0 <= again["ann_agreement"]["relu"] <= 1
     printed = capsys.readouterr().out
@@ -139,6 +148,7 @@ OPEN_TABLES = {
     "health.silent": "{layer}",
     "health.saturated": "{layer}",
     "quantization.clipped_share": "{layer}",
+    "accuracy_by_timestep[].snn_joules": "{model}",
     "energy[].parts": "{event}",
     "latency[].parts": "{part}",
     "resources[].limits": "{limit}",
@@ -177,12 +187,15 @@ def test_every_field_is_described_and_there(made: dict) -> None:
     text = (Path(__file__).parents[2] / "docs" / "report.md").read_text()
     actual = field_paths(made)
     described = described_paths(text)
-    absent_here = {  # Lava was not run, and one model has no values on this machine
+    absent_here = {  # Lava was not run, T was given, one model has no values on this machine
         "agreement.reference_vs_lava": {
             f"agreement.reference_vs_lava.{key}" for key in ("samples", "spikes", "mismatches")
         },
         "energy[].parts": {"energy[].parts{event}"},
         "latency[].parts": {"latency[].parts{part}"},
+        "conversion.timestep_choice": {
+            path for path in described if path.startswith("conversion.timestep_choice.")
+        },
     }
     for path, parts in absent_here.items():
         actual = actual - {path} | parts
