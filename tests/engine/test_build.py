@@ -112,6 +112,15 @@ def test_other_flags_another_library() -> None:
     assert build._key(("cat",), build.SOURCE, (*build.FLAGS, "-O0")) != name
 
 
+def test_another_header_another_library(tmp_path: Path) -> None:
+    source = tmp_path / "kernel.cpp"
+    source.write_text('#include "part.hpp"')
+    (tmp_path / "part.hpp").write_text("// one")
+    name = build._key(("cat",), source, ())
+    (tmp_path / "part.hpp").write_text("// two")
+    assert build._key(("cat",), source, ()) != name
+
+
 def test_programs_that_start_together(cache: Path) -> None:
     code = "from compiler.chip.engine.run import engine; print(engine().name)"
     command = [sys.executable, "-c", code]

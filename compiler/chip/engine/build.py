@@ -1,8 +1,9 @@
 """Compile kernels with the machine's C++ compiler, once for each user and kind of machine.
 
 The library lies in the user's cache folder under a name made of everything that it depends on:
-the source, the flags, the compiler's version and the processor. It is written under a temporary
-name and then renamed, so that programs that start together do not disturb each other.
+the source with the headers beside it, the flags, the compiler's version and the processor. It is
+written under a temporary name and then renamed, so that programs that start together do not
+disturb each other.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def cache_folder() -> Path:
 
 
 def _key(compiler: tuple[str, ...], source: Path, flags: tuple[str, ...]) -> str:
-    parts = [source.read_text(), *flags, *compiler, _run([*compiler, "--version"]), _processor()]
+    texts = [file.read_text() for file in (source, *sorted(source.parent.glob("*.hpp")))]
+    parts = [*texts, *flags, *compiler, _run([*compiler, "--version"]), _processor()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
 
 
