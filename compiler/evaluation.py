@@ -90,20 +90,3 @@ def weight_change(converted: SnnGraph, chip: ChipGraph) -> dict[str, float]:
         )
         for before, after in zip(converted.layers, chip.layers, strict=True)
     }
-
-
-def health(result: SimulationResult) -> dict[str, Any]:
-    """Counted, not assumed: spikes of the read-out, clips of v, silent and saturated neurons.
-
-    silent, saturated: neurons of a layer that never, and that always spiked on these images.
-    """
-    hidden = result.layers[:-1] if len(result.layers) > 1 else result.layers
-    always = result.samples * result.timesteps
-    return {
-        "readout_spikes": result.readout_spikes,
-        "voltage_saturations": sum(layer.saturations for layer in result.layers),
-        "silent": {layer.name: int(np.count_nonzero(layer.spikes_chw == 0)) for layer in hidden},
-        "saturated": {
-            layer.name: int(np.count_nonzero(layer.spikes_chw == always)) for layer in hidden
-        },
-    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
+from compiler.health import health_warnings
 from compiler.report import read_leakage
 from compiler.report_parts.words import broken_rules
 from compiler.run_folder import file_hash
@@ -72,9 +73,10 @@ STAGE_KEYS = {
 
 def warnings(report: dict[str, Any]) -> list[str]:
     """What a user should know before trusting the file."""
+    neurons = {row["name"]: row["neurons"] for row in report["layers"]}
     found = [
         *_evaluation_warnings(report["evaluation"]),
-        *_health_warnings(report["health"], report["layers"]),
+        *health_warnings(report["health"], neurons, report["timesteps"]),
         *_bound_warnings(report["quantization"]),
         *report["lowering"]["notes"],
         *broken_rules(report),
@@ -98,31 +100,6 @@ def _evaluation_warnings(evaluation: dict[str, Any]) -> list[str]:
     if not note:
         return []
     return [f"accuracy not measured: {note}" if evaluation["images"] == "synthetic" else note]
-
-
-def _health_warnings(health: dict[str, Any], layers: list[dict[str, Any]]) -> list[str]:
-    found = []
-    if health["readout_spikes"]:
-        found.append(
-            f"the read-out fired {health['readout_spikes']} times and lost its voltage: raise "
-            "readout_margin in [convert]"
-        )
-    if health["voltage_saturations"]:
-        found.append(
-            f"v was clipped {health['voltage_saturations']} times: raise readout_margin in "
-            "[convert] or lower --timesteps"
-        )
-    neurons = {row["name"]: row["neurons"] for row in layers}
-    for name, silent in health["silent"].items():
-        if silent > neurons[name] // 2:
-            found.append(
-                f"layer {name}: {silent / neurons[name]:.0%} of the neurons never fired; a high "
-                "percentile or dead ReLUs in the ANN are the likely cause"
-            )
-    for name, always in health["saturated"].items():
-        if always:
-            found.append(f"layer {name}: {always} neurons fired at every step")
-    return found
 
 
 def _bound_warnings(quantized: dict[str, Any]) -> list[str]:

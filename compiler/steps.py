@@ -309,6 +309,7 @@ def verify_step(run: Run, tell: Tell) -> Results:
 def evaluate_step(run: Run, tell: Tell) -> Results:
     """Accuracy of every stage over the same images; the first time that real data is read."""
     from compiler import evaluation, timesteps
+    from compiler.health import health
     from compiler.operations import operations
     from netx_export import read_netx
 
@@ -326,7 +327,7 @@ def evaluate_step(run: Run, tell: Tell) -> Results:
         "stages": [*rows, *([lava] if lava else [])],
         "reconverted": evaluation.reconverted_accuracy(chip, judge),
         "weight_change": evaluation.weight_change(converted, chip),
-        "health": evaluation.health(result),
+        "health": health(result, run.encrypted(), run.lowered(), judge.images_nchw),
         "confusion_matrix": evaluation.confusion_matrix(judge, result.predictions_n),
         "accuracy_by_timestep": timesteps.accuracy_by_timestep(chip, judge, result),
         **operations(ann, chip, judge.images_nchw, result),

@@ -237,9 +237,29 @@ def health(report: Report) -> list[str]:
     for key, meaning in (("silent", "never spike"), ("saturated", "spike at every step")):
         by_layer = found.get(key)
         if by_layer:
-            some = [f"{count(n)} in {layer_title(layer)}" for layer, n in by_layer.items() if n]
+            causes = found.get(f"{key}_causes") or {}
+            some = [
+                f"{count(n)} in {layer_title(layer)}{_causes(causes.get(layer))}"
+                for layer, n in by_layer.items()
+                if n
+            ]
             lines.append(f"neurons that {meaning}: {', '.join(some) if some else 'none'}")
     return lines
+
+
+CAUSES = {
+    "never_active_in_ann": "never active in the ANN either",
+    "too_few_steps": "too weak for T",
+    "threshold_too_high": "threshold too high",
+    "always_active_in_ann": "as the ANN wants it",
+    "fires_more_than_ann": "more than the ANN wants",
+}
+
+
+def _causes(found: Mapping[str, int] | None) -> str:
+    """The likely causes of silent or saturated neurons, in brackets."""
+    parts = [f"{count(n)} {CAUSES[cause]}" for cause, n in (found or {}).items() if n]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _sum(found: Mapping[str, Any], key: str) -> float | None:

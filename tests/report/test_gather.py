@@ -62,7 +62,13 @@ def test_every_field_of_the_contract_is_there(made: dict) -> None:
     for stage in made["stages"]:
         assert stage["samples"] == SAMPLES and stage["images"] == "real"
         assert {"accuracy", "ann_agreement", "timesteps"} <= set(stage)
-    assert set(made["health"]) == {"readout_spikes", "voltage_saturations", "silent", "saturated"}
+    assert set(made["health"]) == {
+        "readout_spikes", "voltage_saturations", "silent", "saturated", "silent_causes",
+        "saturated_causes",
+    }  # fmt: skip
+    for key in ("silent", "saturated"):
+        causes = made["health"][f"{key}_causes"]
+        assert {name: sum(split.values()) for name, split in causes.items()} == made["health"][key]
     assert {"relu", "clipped_relu"} <= set(made["encryption"]["reconverted"])
     assert made["agreement"]["slayer_vs_reference"]["mismatches"] == 0
     assert made["agreement"]["reference_vs_lava"] is None
@@ -147,6 +153,8 @@ OPEN_TABLES = {
     "encryption.weight_change": "{layer}",
     "health.silent": "{layer}",
     "health.saturated": "{layer}",
+    "health.silent_causes": "{layer}",
+    "health.saturated_causes": "{layer}",
     "quantization.clipped_share": "{layer}",
     "accuracy_by_timestep[].snn_joules": "{model}",
     "energy[].parts": "{event}",

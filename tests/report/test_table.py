@@ -124,6 +124,15 @@ def test_layers_named_by_a_number_read_as_layers(report):
     assert "layer 0 2.0 % fc1 50.0 %" in text
 
 
+def test_silent_neurons_are_said_with_their_likely_cause(report):
+    report["health"]["silent_causes"] = {
+        "conv1": {"never_active_in_ann": 1500, "too_few_steps": 68, "threshold_too_high": 0},
+    }
+    text = flat(printed(report))
+    assert "1,568 in conv1 (1,500 never active in the ANN either, 68 too weak for T)" in text
+    assert "12 in conv2" in text
+
+
 def test_a_warning_is_printed_once(report):
     note = "no labelled images were given"
     report["evaluation"]["note"] = note
