@@ -14,6 +14,7 @@ AUTO = "auto"
 ALSO = "also"
 """Key of a field's metadata: values that a setting may have beside those of its type."""
 
+POOL_WAYS = (AUTO, "fold", "neurons")
 _POWERS = "a power of two, one of " + ", ".join(map(str, TIMESTEP_CHOICES))
 
 
@@ -42,8 +43,8 @@ class SynthesisConfig:
     steps: int = 40
     learning_rate: float = 0.02
     concentrations: tuple[float, ...] = (1.0, 0.1)
-    temperature_low: float = 1.0
-    temperature_high: float = 20.0
+    temperature_low: float = 0.3
+    temperature_high: float = 1.5
     batch: int = 512
 
     def __post_init__(self) -> None:
@@ -75,16 +76,25 @@ class SynthesisConfig:
 class ConversionConfig:
     """Thresholds balanced on the synthetic images.
 
-    `percentiles` are the candidates; the one whose network agrees best with the ANN on
-    the held-out synthetic images is kept. `images` bounds the images used for balancing.
+    A candidate's thresholds are a multiple, one of `threshold_scales`, of a percentile of each
+    channel's activation; the candidate whose softmax outputs diverge least from the ANN's on
+    the held-out synthetic images is kept. `images` bounds the images used for balancing;
+    `bias_passes` is how often biases are corrected by the mean error that is left.
     With `timesteps` "auto" every number in `auto_timesteps` is tried, and the smallest kept
     whose agreement is within `auto_margin` of the best; see compiler.conversion.auto.
+    `pools`: whether pools that can be folded are (`fold`), have neurons of their own
+    (`neurons`), or whichever costs fewer operations while the agreement falls by at most
+    `pool_margin` (`auto`); see compiler.pools.
     """
 
     timesteps: int | str = field(default=32, metadata={ALSO: (AUTO,)})
     auto_timesteps: tuple[int, ...] = (4, 8, 16, 32, 64)
     auto_margin: float = 0.02
-    percentiles: tuple[float, ...] = (97.0, 98.0, 99.0, 99.5, 99.9)
+    percentiles: tuple[float, ...] = (99.0, 99.9)
+    threshold_scales: tuple[float, ...] = (1.0, 1.5, 2.0)
+    bias_passes: int = 1
+    pools: str = AUTO
+    pool_margin: float = 0.01
     images: int = 512
     readout_margin: float = 4.0
 
@@ -111,6 +121,15 @@ class ConversionConfig:
                     self.percentiles,
                     "one or more numbers in 50..100",
                 ),
+                (
+                    bool(self.threshold_scales) and min(self.threshold_scales) > 0,
+                    "threshold_scales",
+                    self.threshold_scales,
+                    "one or more numbers above 0",
+                ),
+                (self.bias_passes >= 0, "bias_passes", self.bias_passes, "0 or more"),
+                (self.pools in POOL_WAYS, "pools", self.pools, "one of " + ", ".join(POOL_WAYS)),
+                (0 <= self.pool_margin < 1, "pool_margin", self.pool_margin, "0 or more, below 1"),
                 (self.images >= 16, "images", self.images, "16 or more"),
                 (self.readout_margin >= 1.5, "readout_margin", self.readout_margin, "1.5 or more"),
             ],
@@ -224,9 +243,10 @@ def _overridden(table: Any, values: dict[str, Any], where: str, problems: list[P
                 problems.append(Problem(where, f"{name} = {value}", "a table", f"write [{name}]"))
             continue
         like = current if known[name].default is MISSING else known[name].default
-        if value not in known[name].metadata.get(ALSO, ()):
-            value = _converted(like, value, f"{where}.{name}", problems)
-        changes[name] = value
+        allowed_too = value in known[name].metadata.get(ALSO, ())
+        changes[name] = (
+            value if allowed_too else _converted(like, value, f"{where}.{name}", problems)
+        )
     if problems:
         return table
     return replace(table, **changes)

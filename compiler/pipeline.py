@@ -49,7 +49,7 @@ STAGES: tuple[Stage, ...] = (
         "Rewriting it as convolution, dense and ReLU",
         steps.lower_step,
         lambda run: run.request.target,
-        (_private(steps.LOWERED),),
+        (_private(steps.LOWERED), _private(steps.LOWERED_POOLS)),
     ),
     Stage(
         "synthesize",
@@ -63,7 +63,7 @@ STAGES: tuple[Stage, ...] = (
         "Balancing thresholds for spiking neurons",
         steps.convert_step,
         lambda run: [asdict(run.config.convert), asdict(run.encoding)],
-        (_private(steps.CONVERTED),),
+        (_private(steps.CONVERTED), _private(steps.MATCHED)),
     ),
     Stage(
         "encrypt",

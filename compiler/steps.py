@@ -20,6 +20,7 @@ from compiler.run_folder import RunFolder, file_hash, key_of, proving, rejected
 from compiler.store import load, save
 
 ANN, LOWERED, SYNTHETIC = "ann.safetensors", "lowered.safetensors", "synthetic.safetensors"
+LOWERED_POOLS, MATCHED = "lowered_pools.safetensors", "matched.safetensors"
 CONVERTED, ENCRYPTED, CHIP = "converted.safetensors", "encrypted.safetensors", "chip.safetensors"
 CHECKPOINT = "encrypt.checkpoint"
 REPORT_FILES = ("report.json", "resources.json", "report.html")
@@ -94,6 +95,15 @@ class Run:
         """The network as convolution, dense and ReLU alone."""
         return load(AnnGraph, self.folder.stage_file(LOWERED))
 
+    def lowered_pools(self) -> AnnGraph | None:
+        """The same where every pool has neurons of its own; None where that is no other network."""
+        path = self.folder.stage_file(LOWERED_POOLS)
+        return load(AnnGraph, path) if path.is_file() else None
+
+    def matched(self) -> AnnGraph:
+        """The lowered network that the spiking network was converted from, layer by layer."""
+        return load(AnnGraph, self.folder.stage_file(MATCHED))
+
     def synthetic(self) -> SyntheticSet:
         """The synthetic images."""
         return load(SyntheticSet, self.folder.stage_file(SYNTHETIC))
@@ -154,16 +164,29 @@ def _read_model(model: Model) -> AnnGraph:
 
 def lower_step(run: Run, tell: Tell) -> Results:
     """Rewrite the ANN, check every pass, and refuse what a named chip cannot hold."""
-    from compiler.passes import lower
+    from compiler.passes import lower, pools_as_neurons
     from compiler.resources import estimate, require
 
     lowered = lower(run.ann())
     if run.request.target:
         require(estimate(lowered.graph, run.request.target, run.config.convert.most_timesteps))
     save(lowered.graph, run.folder.stage_file(LOWERED))
+    pools = pools_as_neurons(run.ann())
+    run.folder.stage_file(LOWERED_POOLS).unlink(missing_ok=True)
+    if pools is not None:
+        save(pools.graph, run.folder.stage_file(LOWERED_POOLS))
     for note in lowered.notes:
         tell.note(note)
-    return {"checks": [asdict(check) for check in lowered.checks], "notes": list(lowered.notes)}
+    checks = {LOWERED: lowered, LOWERED_POOLS: pools}
+    return {
+        "checks": [
+            {"network": name.removesuffix(".safetensors"), **asdict(check)}
+            for name, result in checks.items()
+            if result is not None
+            for check in result.checks
+        ],
+        "notes": list(lowered.notes),
+    }
 
 
 def synthesize_step(run: Run, tell: Tell) -> Results:
@@ -177,26 +200,57 @@ def synthesize_step(run: Run, tell: Tell) -> Results:
 
 
 def convert_step(run: Run, tell: Tell) -> Results:
-    """Balance thresholds; choose the number of time-steps where that was asked for."""
-    from compiler import timesteps
-    from compiler.conversion import convert, convert_auto
+    """Balance thresholds; choose the number of time-steps, and neurons for pools or none."""
+    from compiler.pools import FOLDED, NEURONS, choose_pools
 
-    lowered, synthetic, config = run.lowered(), run.synthetic(), run.config.convert
-    chosen = None
-    if config.timesteps == AUTO:
-        choice = convert_auto(lowered, synthetic, config, run.encoding, tell.progress)
-        images, conversion = synthetic.pixels(synthetic.validation), choice.conversion
-        chosen = timesteps.choice_row(choice, images, config.auto_margin)
-        tell.note(timesteps.choice_in_words(choice))
+    config, synthetic = run.config.convert, run.synthetic()
+    folded, neurons = run.lowered(), run.lowered_pools()
+    ways = 2 if neurons is not None and config.pools == AUTO else 1
+    parts = iter(range(ways))
+
+    def converted(graph: AnnGraph) -> tuple[Any, Any]:
+        part = next(parts)
+        return _convert(
+            run, graph, tell, lambda done, total: tell.progress(part * total + done, ways * total)
+        )
+
+    pools = None
+    if neurons is None or config.pools == "fold":
+        matched, (conversion, choice) = folded, converted(folded)
+    elif config.pools == "neurons":
+        matched, (conversion, choice) = neurons, converted(neurons)
     else:
-        conversion = convert(lowered, synthetic, config, run.encoding, tell.progress)
+        graphs = {FOLDED: folded, NEURONS: neurons}
+        images = synthetic.pixels(synthetic.validation)
+        pools = choose_pools(graphs, converted, images, config.pool_margin)
+        matched, (conversion, choice) = pools.graph, pools.result
+        tell.note(pools.in_words())
+    save(matched, run.folder.stage_file(MATCHED))
     save(conversion.graph, run.folder.stage_file(CONVERTED))
     return {
         "timesteps": conversion.graph.timesteps,
         "percentile": conversion.chosen.percentile,
+        "threshold_scale": conversion.chosen.threshold_scale,
         "candidates": [asdict(candidate) for candidate in conversion.candidates],
-        "timestep_choice": chosen,
+        "timestep_choice": choice,
+        "pool_choice": pools and {"way": pools.way, "tried": list(pools.tried)},
     }
+
+
+def _convert(
+    run: Run, graph: AnnGraph, tell: Tell, progress: Callable[[int, int], None]
+) -> tuple[Any, Results | None]:
+    """The conversion, and the choice of time-steps where that was asked for."""
+    from compiler import timesteps
+    from compiler.conversion import convert, convert_auto
+
+    config, synthetic = run.config.convert, run.synthetic()
+    if config.timesteps != AUTO:
+        return convert(graph, synthetic, config, run.encoding, progress), None
+    choice = convert_auto(graph, synthetic, config, run.encoding, progress)
+    tell.note(timesteps.choice_in_words(choice))
+    images = synthetic.pixels(synthetic.validation)
+    return choice.conversion, timesteps.choice_row(choice, images, config.auto_margin)
 
 
 def encrypt_step(run: Run, tell: Tell) -> Results:
@@ -208,7 +262,7 @@ def encrypt_step(run: Run, tell: Tell) -> Results:
     converted = run.folder.records["convert"].key
     checkpoints = Checkpoints(path, key_of(converted, asdict(run.config.encrypt), run.config.seed))
     encryption = encrypt(
-        run.lowered(),
+        run.matched(),
         run.converted(),
         run.synthetic(),
         run.config.encrypt,
@@ -327,7 +381,7 @@ def evaluate_step(run: Run, tell: Tell) -> Results:
         "stages": [*rows, *([lava] if lava else [])],
         "reconverted": evaluation.reconverted_accuracy(chip, judge),
         "weight_change": evaluation.weight_change(converted, chip),
-        "health": health(result, run.encrypted(), run.lowered(), judge.images_nchw),
+        "health": health(result, run.encrypted(), run.matched(), judge.images_nchw),
         "confusion_matrix": evaluation.confusion_matrix(judge, result.predictions_n),
         "accuracy_by_timestep": timesteps.accuracy_by_timestep(chip, judge, result),
         **operations(ann, chip, judge.images_nchw, result),

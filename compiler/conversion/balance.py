@@ -1,17 +1,20 @@
 """Threshold balancing of one layer.
 
 A hard reset throws the overshoot away, so a neuron fires less often than its drive over
-its threshold says. Three measures meet this, all from the synthetic images alone: every
-channel is scaled so that a percentile of its own activation reaches the threshold; the
-value that a spike stands for in the next layer (`unit`) is the least-squares fit of the
-ANN's activation to the firing rate that the channel really has; and a bias of half a
-threshold, spread over the time-steps, gives back the half spike that a neuron started at
-rest still owes on average when the last step has passed.
+its threshold says: under a constant drive of z thresholds it fires every ceil(1/z) steps,
+a staircase whose steps are fine only for small z. Four measures meet this, all from the
+synthetic images alone: the threshold of every channel is a multiple of a percentile of its
+own activation; the value that a spike stands for in the next layer (`unit`) is the
+least-squares fit of the ANN's activation to the firing rate that the channel really has; a
+bias of half a threshold, spread over the time-steps, gives back the half spike that a
+neuron started at rest still owes on average when the last step has passed; and the bias is
+then corrected by the mean error that is left (bias correction: Li et al., "A Free Lunch
+From ANN", ICML 2021, there with real images).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -41,6 +44,9 @@ _FEWEST_SPIKES = 5
 _OWED_SPIKES = 0.5
 """Spikes that a neuron started at v = 0 has not yet sent, on average, after the last step."""
 
+_SILENT_MARGIN = 1.0
+"""Thresholds a step below any drive: room for corrections of the bias, which are far smaller."""
+
 _ACCUMULATOR_SHARE = 0.8
 """Share of Loihi 1's 16-bit sum that the worst case may fill before training moves the weights."""
 
@@ -54,19 +60,62 @@ class Balanced:
 
 
 def balance_layer(
-    stage: Stage, input_unit: Array, activation_nchw: Array, percentile: float, spikes_tnhwc: Array
+    stage: Stage,
+    input_unit: Array,
+    activation_nchw: Array,
+    scale: Array,
+    spikes_tnhwc: Array,
+    bias_passes: int,
 ) -> Balanced:
-    """Balance a hidden layer: `percentile` of each channel's activation reaches the threshold."""
+    """Balance a hidden layer: the activation `scale` (C,) of each channel reaches the threshold.
+
+    `bias_passes` times the channel's mean error, in spikes, is added to its bias.
+    """
     weight, bias = _float_parameters(stage, input_unit)
-    scale = channel_scale(activation_nchw, percentile)
     weight = weight / _per_output(scale, weight)
     bias = bias / _per_output(scale, bias) + _OWED_SPIKES / len(spikes_tnhwc)
+    balanced = _run_balanced(stage, weight, bias, scale, activation_nchw, spikes_tnhwc)
+    for _ in range(bias_passes):
+        error = _mean_error(activation_nchw, balanced)
+        bias = bias + _per_output(error / balanced.layer.unit, bias)
+        balanced = _run_balanced(stage, weight, bias, scale, activation_nchw, spikes_tnhwc)
+    return balanced
+
+
+def _run_balanced(
+    stage: Stage,
+    weight: Array,
+    bias: Array,
+    scale: Array,
+    activation_nchw: Array,
+    spikes_tnhwc: Array,
+) -> Balanced:
+    """Run a layer, given where its threshold is 1, and fit the unit to what it fires."""
+    bias = np.maximum(bias, _per_output(_silencing(weight), bias))
     threshold = mantissa_scale(weight, bias)
     layer = _layer(stage, weight * threshold, bias * threshold, float(threshold), scale)
     spikes, _ = run_float_layer(layer, spikes_tnhwc)
-    unit = _fit_unit(activation_nchw, spikes, scale)
-    fitted = _layer(stage, layer.weight, layer.bias, layer.threshold, unit)
-    return Balanced(fitted, spikes)
+    unit = _fit_unit(activation_nchw, _rate_nchw(spikes), scale)
+    return Balanced(replace(layer, unit=frozen(unit, np.float64)), spikes)
+
+
+def _silencing(weight: Array) -> Array:
+    """A bias (out,) that no input overcomes where the threshold is 1; a lower one does no more."""
+    positive = np.where(weight > 0, weight, 0).reshape(len(weight), -1).sum(1)
+    floor: Array = -positive - _SILENT_MARGIN
+    return floor
+
+
+def _mean_error(activation_nchw: Array, balanced: Balanced) -> Array:
+    """Mean of what the channel's rate lacks against the ANN's activation, (C,)."""
+    rate = _rate_nchw(balanced.spikes_tnhwc)
+    mean_activation = activation_nchw.reshape(rate.shape).mean((0, 2, 3), dtype=np.float64)
+    error: Array = mean_activation - balanced.layer.unit * rate.mean((0, 2, 3), dtype=np.float64)
+    return error
+
+
+def _rate_nchw(spikes_tnhwc: Array) -> Array:
+    return np.moveaxis(spikes_tnhwc.mean(0, dtype=np.float32), -1, 1)
 
 
 def balance_readout(
@@ -81,13 +130,23 @@ def balance_readout(
 
 
 def channel_scale(activation_nchw: Array, percentile: float) -> Array:
-    """Percentile of each channel's activation, float64 (C,), never below a share of the layer's."""
-    per_channel = np.moveaxis(activation_nchw, 1, 0).reshape(activation_nchw.shape[1], -1)
-    scale = np.percentile(per_channel, percentile, axis=1).astype(np.float64)
-    layer = float(np.percentile(per_channel, percentile))
-    floor = _QUIET_CHANNEL * layer if layer > 0 else float(per_channel.max(initial=0.0))
+    """Percentile of each channel's activation, float64 (C,), never below a share of the layer's.
+
+    Places that no image activates do not count: a channel may be silent by construction in most
+    of its places.
+    """
+    channels = activation_nchw.shape[1]
+    places = activation_nchw.reshape(len(activation_nchw), channels, -1)
+    active = places.max(axis=0) > 0
+    scale = np.array([_percentile(places[:, c, active[c]], percentile) for c in range(channels)])
+    layer = _percentile(places[:, active], percentile)
+    floor = _QUIET_CHANNEL * layer if layer > 0 else float(places.max(initial=0.0))
     bounded: Array = np.maximum(scale, floor if floor > 0 else 1.0)
     return bounded
+
+
+def _percentile(values: Array, percentile: float) -> float:
+    return float(np.percentile(values, percentile)) if values.size else 0.0
 
 
 def mantissa_scale(weight: Array, bias: Array) -> int:
@@ -149,9 +208,8 @@ def _layer(
     )
 
 
-def _fit_unit(activation_nchw: Array, spikes_tnhwc: Array, scale: Array) -> Array:
+def _fit_unit(activation_nchw: Array, rate: Array, scale: Array) -> Array:
     """Least squares per channel: the factor that brings firing rates nearest to the activations."""
-    rate = np.moveaxis(spikes_tnhwc.mean(0, dtype=np.float32), -1, 1)
     axes = (0, 2, 3)
     product = np.sum(activation_nchw.reshape(rate.shape) * rate, axis=axes, dtype=np.float64)
     square = np.sum(rate * rate, axis=axes, dtype=np.float64)

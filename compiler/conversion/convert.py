@@ -1,15 +1,17 @@
-"""Try each percentile and keep the network that agrees best with the ANN on held-out images."""
+"""Try several thresholds and keep the network nearest to the ANN on held-out synthetic images."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
+from scipy.special import log_softmax
 
 from compiler.chip.execute_float import encode_nhwc, run_snn
 from compiler.config import ConversionConfig
-from compiler.conversion.balance import Balanced, balance_layer, balance_readout
+from compiler.conversion.balance import balance_layer, balance_readout, channel_scale
 from compiler.ir.ann import AnnGraph
 from compiler.ir.geometry import Array
 from compiler.ir.run_ann import run_ann_layers
@@ -18,13 +20,25 @@ from compiler.ir.stages import Stage, stages
 from compiler.ir.synthetic import SyntheticSet
 
 Progress = Callable[[int, int], None]
+ThresholdSetting = tuple[float, float]
+"""Percentile of a channel's activation, and the multiple of it that is the threshold."""
+
+_MOST_SPIKE_BYTES = 1_000_000_000
+"""Memory that the spikes of the largest layer may take while thresholds are balanced."""
+
+_FEWEST_IMAGES = 16
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A percentile, with the agreement with the ANN and the mean error of the logits."""
+    """Thresholds of `threshold_scale` times a percentile of the activations, and how they do.
+
+    agreement: share of held-out images with the ANN's answer; divergence: mean KL(ANN ||
+    network) of the softmax outputs on them, in nats.
+    """
 
     percentile: float
+    threshold_scale: float
     agreement: float
     divergence: float
 
@@ -34,13 +48,8 @@ class Conversion:
     """The chosen network and every candidate tried."""
 
     graph: SnnGraph
-    percentile: float
+    chosen: Candidate
     candidates: tuple[Candidate, ...]
-
-    @property
-    def chosen(self) -> Candidate:
-        """The candidate whose network was kept."""
-        return next(one for one in self.candidates if one.percentile == self.percentile)
 
 
 def convert(
@@ -53,22 +62,36 @@ def convert(
     """Convert a lowered network for hard reset, strict threshold and binary spikes.
 
     Thresholds are balanced layer by layer on the spikes that the layers before really
-    send. Ties in agreement are broken by the smaller divergence of the logits. Where the
-    number of time-steps is to be chosen, this converts for the largest; see convert_auto.
+    send. Kept is the candidate of the smallest divergence from the ANN. Where the number of
+    time-steps is to be chosen, this converts for the largest; see convert_auto.
     """
     chain = stages(graph)
-    images = synthetic.pixels(synthetic.training)[: config.images]
+    count = _images_that_fit(chain, config)
+    images = synthetic.pixels(synthetic.training)[:count]
     activations = _activations(graph, chain, images)
     check = synthetic.pixels(synthetic.validation)
     teacher = synthetic.logits_nk[synthetic.validation]
     tried: list[tuple[Candidate, SnnGraph]] = []
-    for percentile in config.percentiles:
-        network = _balanced(graph, chain, images, activations, percentile, config, encoding)
-        tried.append((_judge(network, percentile, check, teacher), network))
+    settings = threshold_settings(config)
+    for setting in settings:
+        network = _balanced(graph, chain, images, activations, setting, config, encoding)
+        tried.append((_judge(network, setting, check, teacher), network))
         if progress:
-            progress(len(tried), len(config.percentiles))
-    best, network = max(tried, key=lambda pair: (pair[0].agreement, -pair[0].divergence))
-    return Conversion(network, best.percentile, tuple(candidate for candidate, _ in tried))
+            progress(len(tried), len(settings))
+    best, network = min(tried, key=lambda pair: pair[0].divergence)
+    return Conversion(network, best, tuple(candidate for candidate, _ in tried))
+
+
+def threshold_settings(config: ConversionConfig) -> tuple[ThresholdSetting, ...]:
+    """Every pair of a percentile and a threshold scale that is tried."""
+    return tuple(product(config.percentiles, config.threshold_scales))
+
+
+def _images_that_fit(chain: tuple[Stage, ...], config: ConversionConfig) -> int:
+    """Images for balancing: as many as wanted, fewer where a layer's spikes would not fit."""
+    largest = max(int(np.prod(stage.shape)) for stage in chain)
+    most = _MOST_SPIKE_BYTES // (largest * config.most_timesteps)
+    return max(_FEWEST_IMAGES, min(config.images, most))
 
 
 def _activations(graph: AnnGraph, chain: tuple[Stage, ...], images: Array) -> list[Array]:
@@ -83,7 +106,7 @@ def _balanced(
     chain: tuple[Stage, ...],
     images: Array,
     activations: list[Array],
-    percentile: float,
+    setting: ThresholdSetting,
     config: ConversionConfig,
     encoding: Encoding,
 ) -> SnnGraph:
@@ -97,16 +120,19 @@ def _balanced(
         if stage.readout:
             layers.append(balance_readout(stage, unit, spikes, config.readout_margin))
             continue
-        balanced: Balanced = balance_layer(stage, unit, activation, percentile, spikes)
+        percentile, threshold_scale = setting
+        scale = threshold_scale * channel_scale(activation, percentile)
+        balanced = balance_layer(stage, unit, activation, scale, spikes, config.bias_passes)
         layers.append(balanced.layer)
         spikes, unit = balanced.spikes_tnhwc, balanced.layer.unit
     return empty.with_layers(tuple(layers))
 
 
-def _judge(network: SnnGraph, percentile: float, images: Array, teacher: Array) -> Candidate:
+def _judge(
+    network: SnnGraph, setting: ThresholdSetting, images: Array, teacher: Array
+) -> Candidate:
     logits = run_snn(network, images) * network.logit_per_voltage
     agreement = float(np.mean(logits.argmax(1) == teacher.argmax(1)))
-    spread = float(np.sqrt(np.mean((teacher - teacher.mean(1, keepdims=True)) ** 2)))
-    error = logits - teacher
-    error = error - error.mean(1, keepdims=True)
-    return Candidate(percentile, agreement, float(np.sqrt(np.mean(error**2))) / max(spread, 1e-9))
+    wanted, found = log_softmax(teacher, axis=1), log_softmax(logits, axis=1)
+    divergence = float(np.mean(np.sum(np.exp(wanted) * (wanted - found), axis=1)))
+    return Candidate(*setting, agreement, divergence)

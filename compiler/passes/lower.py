@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from compiler.errors import ModelError, one_problem
-from compiler.ir.ann import AnnGraph, AvgPool2d, Conv2d, Relu
+from compiler.ir.ann import AnnGraph, AvgPool2d, Conv2d, Dense, Relu
 from compiler.ir.geometry import Array, Shape
 from compiler.ir.run_ann import run_ann
 from compiler.passes.affine_to_conv import affine_to_conv
@@ -91,6 +91,25 @@ def lower(graph: AnnGraph, passes: tuple[Pass, ...] = PASSES, seed: int = 0) -> 
     if problems:
         raise ModelError(f"{graph.name} cannot be brought into spiking form", problems)
     return LoweredResult(lowered, tuple(checks), _notes(graph, lowered))
+
+
+def pools_as_neurons(graph: AnnGraph, seed: int = 0) -> LoweredResult | None:
+    """`graph` lowered so that no pool is folded into the layer behind it.
+
+    None where that changes nothing or where a pool cannot have neurons of its own.
+    """
+    if not any(isinstance(layer, AvgPool2d) for layer in graph.layers):
+        return None
+    try:
+        lowered = lower(graph, POOLS_AS_NEURONS, seed)
+    except ModelError:
+        return None
+    folded = lower(graph, seed=seed).graph
+    synapses = [
+        sum(isinstance(layer, (Conv2d, Dense)) for layer in network.layers)
+        for network in (folded, lowered.graph)
+    ]
+    return lowered if synapses[1] > synapses[0] else None
 
 
 def probe_images(shape: Shape, seed: int = 0) -> Array:

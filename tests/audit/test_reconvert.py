@@ -31,7 +31,9 @@ def ann() -> AnnGraph:
 def chip(ann: AnnGraph) -> ChipGraph:
     """Converted for many time-steps and never trained."""
     made = synthesize(ann, SynthesisConfig(count=192, held_out=64, steps=20), seed=0)
-    config = ConversionConfig(timesteps=256, images=128, percentiles=(100.0,))
+    config = ConversionConfig(
+        timesteps=256, images=128, percentiles=(100.0,), threshold_scales=(1.0,)
+    )
     return quantize(convert(ann, made, config, Encoding()).graph)
 
 

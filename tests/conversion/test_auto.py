@@ -55,8 +55,8 @@ def test_the_margin_decides(
 
         steps = arguments[2].timesteps
         graph = type("Graph", (), {"timesteps": steps})()
-        candidate = Candidate(99.0, shares[steps], 0.0)
-        return Conversion(graph, 99.0, (candidate,))
+        candidate = Candidate(99.0, 1.0, shares[steps], 0.0)
+        return Conversion(graph, candidate, (candidate,))
 
     monkeypatch.setattr(auto, "convert", made_up)
     config = ConversionConfig(timesteps="auto", auto_margin=margin)

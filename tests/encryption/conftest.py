@@ -109,7 +109,7 @@ def lesson() -> Lesson:
     logits = run_ann(ann, images.astype(np.float32) / np.float32(255))
     soft = np.full((320, 4), 0.25, np.float32)
     synthetic = SyntheticSet(images, soft, logits, 64)
-    config = ConversionConfig(timesteps=16, images=64, percentiles=(99.0,))
+    config = ConversionConfig(timesteps=16, images=64, percentiles=(99.0,), threshold_scales=(1.0,))
     found = convert(ann, synthetic, config, Encoding()).graph
     damaged = (
         replace(

@@ -26,6 +26,7 @@ batch = 64
 timesteps = 16
 images = 32
 percentiles = [99.0, 99.9]
+threshold_scales = [1.0]
 [encrypt]
 epochs = 2
 batch = 20

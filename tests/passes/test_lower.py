@@ -198,7 +198,6 @@ def test_all_misfits_are_listed(random):
             Relu("first"),
             random.conv("c", 3, 2),
             random.conv("e", 3, 3),
-            Relu("r"),
             random.pool("p", 2, padding=((1, 1), (1, 1)), count_include_pad=False),
             random.conv("g", 3, 3, (1, 1)),
             Relu("last"),

@@ -15,7 +15,9 @@ from compiler.ir import (
     Relu,
 )
 from compiler.ir.geometry import frozen
+from compiler.ir.run_ann import run_ann_layers
 from compiler.passes.affine_to_conv import affine_to_conv
+from compiler.passes.bounds import largest_activation
 from compiler.passes.drop_identity import drop_identity
 from compiler.passes.fold_affine import fold_affine
 from compiler.passes.fold_batch_norm import fold_batch_norm
@@ -223,6 +225,47 @@ class TestPoolToConv:
         graph = graph_of(random.conv("c", 3, 2), random.pool("p", 2, padding=ONE))
         assert kinds(pool_to_conv(graph)) == ["Conv2d", "Conv2d"]
         assert_same(graph, pool_to_conv(graph))
+
+    @pytest.mark.parametrize(
+        "how", [{"stride": (2, 2), "padding": ONE}, {"stride": (1, 2), "padding": ((0, 1), (0, 1))}]
+    )
+    def test_windows_with_other_divisors_have_channels_of_their_own(self, random, assert_same, how):
+        graph = graph_of(
+            random.conv("a", 4, 2, geometry=ConvGeometry(padding=ONE)),
+            Relu("r"),
+            random.pool("p", 2, count_include_pad=False, **how),
+            random.conv("c", 6, 4, geometry=ConvGeometry(groups=2, padding=ONE)),
+        )
+        converted = pool_to_conv(graph)
+        assert kinds(converted) == ["Conv2d", "Relu", "Conv2d", "Relu", "Conv2d"]
+        pooled = converted.layers[2]
+        divisors = pooled.weight.shape[0] // 4
+        assert divisors == len(np.unique(pooled.weight)) > 1
+        assert_same(graph, converted)
+        outputs = [output for _, output in run_ann_layers(converted, np.ones((1, *SHAPE)))]
+        active = (outputs[3].reshape(4, divisors, -1) > 0).sum(1)
+        assert active.max() == 1  # at every place one divisor alone
+
+    def test_other_divisors_stay_where_values_may_be_negative(self, random):
+        pool = random.pool("p", 2, padding=ONE, count_include_pad=False)
+        graph = graph_of(random.conv("c", 3, 2), pool, random.conv("d", 3, 3))
+        assert pool_to_conv(graph).layers == graph.layers
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_image_exceeds_the_bound(random_from, seed):
+    random = random_from(seed)
+    graph = graph_of(
+        InputAffine("i", frozen([0.4, 0.6], np.float32), frozen([0.2, 0.3], np.float32)),
+        random.conv("a", 4, 2, geometry=ConvGeometry(padding=ONE)),
+        random.norm("n", 4),
+        Relu("r", 2.0 if seed else None),
+        random.pool("p", 2),
+        random.conv("c", 3, 4),
+    )
+    corners = np.random.default_rng(seed).integers(0, 2, (256, *SHAPE))
+    for place, (_, output) in enumerate(run_ann_layers(graph, corners, dtype="float64")):
+        assert output.max() <= largest_activation(graph, place) * (1 + 1e-9)
 
 
 class TestFoldAffine:
