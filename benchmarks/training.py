@@ -61,7 +61,7 @@ def measure(rounds: int, quick: bool) -> dict[str, Any]:
             "dense_equivalent_gmacs": reached,
             "limits": limits_as_data(limits),
             "agreement_with_slayer": agreement,
-            "peak_memory_bytes": {name: _memory_in_child(name, quick) for name in candidates},
+            "peak_memory_bytes": {name: _memory_in_child(name) for name in candidates if not quick},
         },
     }
 
@@ -90,10 +90,10 @@ def compare(ours: Candidate, stock: Candidate) -> dict[str, Any]:
     }
 
 
-def _memory_in_child(name: str, quick: bool) -> dict[str, int]:
+def _memory_in_child(name: str) -> dict[str, int]:
     """Largest resident memory of a process of its own, before the first step and in all."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.training", name, *(["quick"] if quick else [])],
+        [sys.executable, "-m", "benchmarks.training", name],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
@@ -108,9 +108,9 @@ def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def report_memory(name: str, quick: bool) -> None:
+def report_memory(name: str) -> None:
     """Run a few steps and print the memory as JSON: what a child process does."""
-    candidate = CANDIDATES[name](make_workload(quick))
+    candidate = CANDIDATES[name](make_workload())
     before = _peak()
     for _ in range(MEMORY_STEPS):
         candidate.step()
@@ -118,4 +118,4 @@ def report_memory(name: str, quick: bool) -> None:
 
 
 if __name__ == "__main__":
-    report_memory(sys.argv[1], "quick" in sys.argv[2:])
+    report_memory(sys.argv[1])

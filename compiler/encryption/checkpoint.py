@@ -40,7 +40,7 @@ class Checkpoints:
         if not self.path.is_file():
             return None
         try:
-            content = torch.load(self.path, weights_only=True)
+            content = torch.load(self.path, map_location="cpu", weights_only=True)
         except _DAMAGE:
             return None
         if content["key"] != self.key:

@@ -9,11 +9,16 @@ wrap of u and clip of v added. Backward: the same files' `_li_dynamics_bwd` and
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numba
 import numpy as np
+import torch
 
 from compiler.chip.fields import STATE_LIMIT
 from compiler.chip.neuron import decay_toward_zero
+from compiler.encryption.neuron import NeuronConstants, step_weights
 
 _LIMIT = np.int32(STATE_LIMIT)
 _TOP = np.int32(STATE_LIMIT - 1)
@@ -137,3 +142,89 @@ def integrate(drive, bias, keep_u, keep_v, voltage):  # type: ignore[no-untyped-
                 v[m] = min(max(new_v, np.int32(-_TOP)), _TOP)
         for m in range(neurons):
             voltage[n, m] = np.float32(v[m]) / _STATE_SCALE
+
+
+class _Fire(torch.autograd.Function):  # type: ignore[misc]
+    """Drive (t, n, m) and bias (m) to spikes (t, n, m) and their sum over time (n, m).
+
+    The sum is an output of its own so that a loss on firing rates needs no tensor over time.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, drive: Any, bias: Any, constants: NeuronConstants
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        spikes = torch.empty_like(drive)
+        voltage = torch.empty_like(drive)
+        counts = torch.empty_like(drive[0])
+        forward(
+            drive.detach().numpy(),
+            bias.detach().numpy(),
+            *_integers(constants),
+            True,
+            spikes.numpy(),
+            voltage.numpy(),
+            counts.numpy(),
+        )
+        ctx.save_for_backward(voltage)
+        ctx.constants = constants
+        return spikes, counts
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad_spikes: Any, grad_counts: Any
+    ) -> tuple[torch.Tensor, torch.Tensor, None]:
+        (voltage,) = ctx.saved_tensors
+        grad_drive = torch.empty_like(voltage)
+        grad_bias = torch.empty_like(voltage[0])
+        backward(
+            grad_spikes.contiguous().numpy(),
+            grad_counts.contiguous().numpy(),
+            voltage.numpy(),
+            *_floats(ctx.constants),
+            grad_drive.numpy(),
+            grad_bias.numpy(),
+        )
+        return grad_drive, grad_bias.sum(0), None
+
+
+class _ReadOut(torch.autograd.Function):  # type: ignore[misc]
+    """Voltage of the integer read-out forward; gradient of the plain sum backward."""
+
+    @staticmethod
+    def forward(ctx: Any, drive: Any, bias: Any, constants: NeuronConstants) -> torch.Tensor:
+        keep_u, keep_v, _ = _integers(constants)
+        voltage = torch.empty_like(drive[0])
+        integrate(drive.detach().numpy(), bias.detach().numpy(), keep_u, keep_v, voltage.numpy())
+        ctx.weights = step_weights(drive.shape[0], constants)
+        return voltage
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> tuple[torch.Tensor, torch.Tensor, None]:
+        of_drive, of_bias = ctx.weights
+        return of_drive.reshape(-1, 1, 1) * grad, of_bias * grad.sum(0), None
+
+
+def _integers(constants: NeuronConstants) -> tuple[Any, ...]:
+    """keep_u, keep_v and the threshold on the state's scale."""
+    fields = (constants.keep_current, constants.keep_voltage, constants.threshold)
+    return tuple(map(np.int32, fields))
+
+
+def _floats(constants: NeuronConstants) -> tuple[Any, ...]:
+    """keep_u, keep_v, level, inverse width and height of the surrogate."""
+    fields = (
+        constants.share_current,
+        constants.share_voltage,
+        constants.level,
+        constants.inverse_width,
+        constants.slope,
+    )
+    return tuple(map(np.float32, fields))
+
+
+fire: Callable[..., tuple[torch.Tensor, torch.Tensor]] = _Fire.apply
+"""Drive (t, n, m), bias (m,) and NeuronConstants to spikes (t, n, m) and counts (n, m)."""
+
+read_out: Callable[..., torch.Tensor] = _ReadOut.apply
+"""Drive (t, n, m), bias (m,) and NeuronConstants to the last voltage (n, m)."""

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from compiler.chip.fields import READOUT_V_TH_MANT
+from compiler.encryption import native
 from compiler.encryption.blocks import FoldedConv, FoldedDense, NeuronBias
-from compiler.ir.geometry import Array, frozen
+from compiler.encryption.fused import Buffers, FusedLayer, FusedNetwork
+from compiler.encryption.native import LayerShape
+from compiler.encryption.neuron import DECAY_ONE, NeuronConstants, constants_of
+from compiler.ir.geometry import Array, ConvGeometry, frozen
 from compiler.ir.snn import SnnGraph, SnnLayer
 
 WEIGHT_SCALE = 64
 """SLAYER's scale: a weight of 1.0 is the mantissa 64. A power of two, so export is exact."""
 
-DECAY_ONE = 4096
+_NEVER = (1 << 31) - 1
+"""A threshold that v, which is clipped at 24 bits, cannot reach."""
+
+Engine = Literal["native", "numba", "torch"]
 
 
 @dataclass(frozen=True)
@@ -32,24 +39,60 @@ class Surrogate:
 
 
 class SlayerNetwork(torch.nn.Module):  # type: ignore[misc]
-    """Trainable SLAYER blocks of an SnnGraph, delay_shift off, quantization in the loop."""
+    """Trainable SLAYER blocks of an SnnGraph, delay_shift off, quantization in the loop.
 
-    def __init__(self, graph: SnnGraph, surrogate: Surrogate) -> None:
+    `engine` is how the blocks are computed: `native`, by compiled kernels; `numba`, by torch's
+    convolutions and numba's neurons; `torch`, by torch operations alone, on any device. None
+    takes the first that can: native needs a C++ compiler, and the CPU.
+    """
+
+    def __init__(self, graph: SnnGraph, surrogate: Surrogate, engine: Engine | None = None) -> None:
         super().__init__()
         self.graph = graph
         self.blocks = torch.nn.ModuleList(_block(layer, surrogate) for layer in graph.layers)
+        self.engine = engine or self._quickest()
+        self.fused = FusedNetwork(self._fused_layers(), Buffers())
+        for block in self.blocks:
+            block.scanned = self.engine == "torch"  # type: ignore[assignment]
+
+    def _quickest(self) -> Engine:
+        takes = FusedNetwork.takes(tuple(layer.shape for layer in self._fused_layers()))
+        return "native" if takes and native.available() else "numba"
+
+    def _fused_layers(self) -> tuple[FusedLayer, ...]:
+        return tuple(
+            FusedLayer(_layer_shape(layer), _constants(block))
+            for layer, block in zip(self.graph.layers, self.blocks, strict=True)
+        )
 
     def forward(self, spikes_tnhwc: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Read-out voltage (N, classes) on SLAYER's scale, and the hidden layers' spike counts.
 
-        Counts are (N, H, W, C).
+        spikes_tnhwc: uint8 or float32, 0 and 1; float32 where a gradient shall flow to them,
+        which the compiled kernels do not offer. Counts are (N, H, W, C).
         """
-        hidden: list[torch.Tensor] = []
-        spikes = spikes_tnhwc
+        voltage, counts, _ = self.run(spikes_tnhwc)
+        return voltage, counts
+
+    def run(
+        self, spikes_tnhwc: torch.Tensor, keep_spikes: bool = False
+    ) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
+        """As `forward`, with the hidden layers' spikes (T, N, H, W, C) where they are kept."""
+        if self.engine == "native" and not (spikes_tnhwc.is_cuda or spikes_tnhwc.requires_grad):
+            parameters = [
+                tensor
+                for block in self.blocks
+                for tensor in (block.folded_weight(), block.bias_per_neuron())
+            ]
+            voltage, *hidden = self.fused.run(spikes_tnhwc, parameters, keep_spikes)
+            layers = len(self.blocks) - 1
+            return voltage, hidden[:layers], hidden[layers:]
+        spikes, counts, kept = spikes_tnhwc.float(), [], []
         for block in self.blocks[:-1]:
-            spikes, counts = block.folded(spikes)
-            hidden.append(counts)
-        return self.blocks[-1].folded(spikes)[0], hidden
+            spikes, count = block.folded(spikes)
+            counts.append(count)
+            kept += [spikes] if keep_spikes else []
+        return self.blocks[-1].folded(spikes)[0], counts, kept
 
     def stock_forward(self, spikes_nchwt: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """The same by lava-dl's own code alone; hidden spikes as (N, C, H, W, T) or (N, C, T)."""
@@ -72,6 +115,18 @@ class SlayerNetwork(torch.nn.Module):  # type: ignore[misc]
             for layer, block in zip(self.graph.layers, self.blocks, strict=True)
         )
         return self.graph.with_layers(layers)
+
+
+def _constants(block: Any) -> NeuronConstants:
+    constants = constants_of(block.neuron)
+    return replace(constants, threshold=_NEVER) if block.readout else constants
+
+
+def _layer_shape(layer: SnnLayer) -> LayerShape:
+    if layer.kind == "conv":
+        kernel = (layer.weight.shape[2], layer.weight.shape[3])
+        return LayerShape(layer.input_shape, layer.shape, kernel, layer.geometry, False)
+    return LayerShape(layer.input_shape, layer.shape, layer.input_shape[1:], ConvGeometry(), True)
 
 
 def _block(layer: SnnLayer, surrogate: Surrogate) -> Any:
@@ -130,8 +185,8 @@ def _dense(layer: SnnLayer, neuron: dict[str, Any]) -> FoldedDense:
 
 
 def _trained_layer(layer: SnnLayer, block: Any) -> SnnLayer:
-    weight: Array = block.synapse.weight.detach().double().numpy() * WEIGHT_SCALE
-    bias: Array = block.neuron.norm.raw.detach().double().numpy() * WEIGHT_SCALE
+    weight: Array = block.synapse.weight.detach().double().cpu().numpy() * WEIGHT_SCALE
+    bias: Array = block.neuron.norm.raw.detach().double().cpu().numpy() * WEIGHT_SCALE
     return replace(
         layer,
         weight=frozen(weight.reshape(layer.weight.shape), np.float64),

@@ -16,6 +16,7 @@ from compiler.config import EncryptionConfig
 from compiler.encryption.network import WEIGHT_SCALE, SlayerNetwork, Surrogate
 from compiler.errors import EnvironmentProblem, one_problem
 from compiler.ir.ann import AnnGraph
+from compiler.ir.device import compute_device
 from compiler.ir.geometry import Array
 from compiler.ir.run_ann import to_module
 from compiler.ir.snn import SnnGraph
@@ -59,12 +60,13 @@ Checkpoint = Callable[[TrainingState], None]
 class _Teacher:
     """The ANN, asked for logits and for the firing rates its activations stand for."""
 
-    def __init__(self, graph: AnnGraph, network: SnnGraph) -> None:
-        self.module = to_module(graph)
+    def __init__(self, graph: AnnGraph, network: SnnGraph, device: torch.device) -> None:
+        self.module = to_module(graph).to(device)
         chain = stages(graph)
         self.hidden = [stage.output_index for stage in chain if not stage.readout]
         self.units = [
-            torch.tensor(layer.unit, dtype=torch.float32) for layer in network.layers[:-1]
+            torch.tensor(layer.unit, dtype=torch.float32, device=device)
+            for layer in network.layers[:-1]
         ]
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -122,8 +124,9 @@ class _Trainer:
         self.config, self.seed, self.synthetic = config, seed, synthetic
         surrogate = Surrogate(config.surrogate_width, 2 / network.timesteps)
         torch.manual_seed(seed)
-        self.network = SlayerNetwork(network, surrogate)
-        self.teacher = _Teacher(graph, network)
+        self.device = compute_device()
+        self.network = SlayerNetwork(network, surrogate).to(self.device)
+        self.teacher = _Teacher(graph, network, self.device)
         self.logit_scale = network.logit_per_voltage * WEIGHT_SCALE
         trained = [p for p in self.network.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(trained, config.learning_rate)
@@ -157,9 +160,9 @@ class _Trainer:
 
         `first_index` gives the `poisson` code new random numbers for every batch.
         """
-        teacher_logits, teacher_rates = self.teacher(torch.from_numpy(images))
-        spikes = torch.from_numpy(encode_nhwc(images, self.network.graph, first_index)).float()
-        voltage, hidden = self.network(spikes)
+        teacher_logits, teacher_rates = self.teacher(torch.from_numpy(images).to(self.device))
+        spikes = torch.from_numpy(encode_nhwc(images, self.network.graph, first_index))
+        voltage, hidden = self.network(spikes.to(self.device))
         logits = voltage * self.logit_scale
         loss = distillation(logits, teacher_logits, self.config.distill_temperature)
         for counts, target in zip(hidden, teacher_rates, strict=True):

@@ -60,6 +60,27 @@ def every_kind(decays: tuple[int, int]) -> SnnGraph:
     return SnnGraph("every-kind", (2, 7, 6), 16, Encoding(), (a, b, c, d, last))
 
 
+def stacked() -> SnnGraph:
+    """Convolutions whose channels fill vectors, wholly and in part; one has sums beyond 16 bits."""
+    draw = np.random.default_rng(9).normal
+    around = ((1, 1), (1, 1))
+    plain, strided = ConvGeometry((1, 1), around), ConvGeometry((2, 2), around)
+    uneven = ConvGeometry((2, 1), ((2, 2), (0, 0)), (2, 1))
+    free = DECAYS["integrate-and-fire"]
+    a = _layer("a", (3, 11, 14), draw(9, 40, (16, 3, 3, 3)), draw(8, 20, 16), free, plain)
+    b = _layer("b", a.shape, draw(5, 40, (24, 16, 3, 3)), draw(0, 20, 24), free, strided)
+    loud = np.random.default_rng(9).choice([-240.0, 244.0], (40, 24, 3, 5))
+    c = _layer("c", b.shape, loud, draw(0, 20, 40), free, uneven)
+    d = _layer("d", c.shape, draw(2, 30, (12, int(np.prod(c.shape)))), None, free)
+    last = _layer("logits", d.shape, draw(0, 60, (5, 12)), None, free, readout=True)
+    return SnnGraph("stacked", (3, 11, 14), 16, Encoding(), (a, b, c, d, last))
+
+
+@pytest.fixture
+def wide() -> SnnGraph:
+    return stacked()
+
+
 @pytest.fixture(params=DECAYS)
 def network(request: pytest.FixtureRequest) -> SnnGraph:
     return every_kind(DECAYS[request.param])

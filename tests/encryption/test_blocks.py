@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 
 from compiler.chip.execute import run_graph
-from compiler.encryption.network import WEIGHT_SCALE, SlayerNetwork, Surrogate
+from compiler.encryption import native
+from compiler.encryption.network import WEIGHT_SCALE, Engine, SlayerNetwork, Surrogate
 from compiler.encryption.quiet import slayer
 from compiler.ir.geometry import Array
 from compiler.ir.snn import SnnGraph
@@ -19,17 +21,27 @@ GRADIENT_TOLERANCE = 1e-4
 """Of the largest gradient of a parameter: both sides sum float32 numbers, in different order."""
 
 
+ENGINES = ("native", "numba", "torch")
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    if request.param == "native" and not native.available():
+        pytest.skip("no C++ compiler")
+    return cast(Engine, request.param)
+
+
 def folded_run(
     module: SlayerNetwork, spikes_tnchw: Array
 ) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
     """Spikes (T, N, C, H, W) and counts (N, C, H, W) of the hidden layers, and the voltage."""
     spikes = torch.from_numpy(np.ascontiguousarray(np.moveaxis(spikes_tnchw, 2, -1)))
-    hidden, sums = [], []
-    for block in module.blocks[:-1]:
-        spikes, counts = block.folded(spikes)
-        hidden.append(spikes.permute(0, 1, 4, 2, 3))
-        sums.append(counts.permute(0, 3, 1, 2))
-    return hidden, sums, module.blocks[-1].folded(spikes)[0]
+    voltage, counts, hidden = module.run(spikes, keep_spikes=True)
+    return (
+        [one.permute(0, 1, 4, 2, 3) for one in hidden],
+        [one.permute(0, 3, 1, 2) for one in counts],
+        voltage,
+    )
 
 
 def stock_run(
@@ -57,8 +69,8 @@ def test_the_blocks_are_slayer_s_own(network: SnnGraph) -> None:
         assert not hasattr(block.neuron.norm, "pre_hook_fx")
 
 
-def test_spikes_equal_stock_slayer(network: SnnGraph, spikes_tnchw: Array) -> None:
-    module = SlayerNetwork(network, Surrogate())
+def test_spikes_equal_stock_slayer(network: SnnGraph, spikes_tnchw: Array, engine: Engine) -> None:
+    module = SlayerNetwork(network, Surrogate(), engine)
     with torch.no_grad():
         folded, counts, voltage = folded_run(module, spikes_tnchw)
         stock, stock_voltage = stock_run(module, spikes_tnchw)
@@ -69,10 +81,12 @@ def test_spikes_equal_stock_slayer(network: SnnGraph, spikes_tnchw: Array) -> No
     assert torch.equal(voltage, stock_voltage)
 
 
-def test_spikes_equal_the_integer_simulator(network: SnnGraph, spikes_tnchw: Array) -> None:
+def test_spikes_equal_the_integer_simulator(
+    network: SnnGraph, spikes_tnchw: Array, engine: Engine
+) -> None:
     """Training sees the very integers that are exported."""
     with torch.no_grad():
-        folded, _, voltage = folded_run(SlayerNetwork(network, Surrogate()), spikes_tnchw)
+        folded, _, voltage = folded_run(SlayerNetwork(network, Surrogate(), engine), spikes_tnchw)
     runs = list(run_graph(quantize(network), spikes_tnchw.astype(np.uint8)))
     for run, spikes in zip(runs, folded, strict=False):
         expected = np.moveaxis(run.spikes_tnhwc, -1, 2)
@@ -98,9 +112,9 @@ def gradients(
 
 @pytest.mark.parametrize("surrogate", [Surrogate(), Surrogate(0.3, 0.5)], ids=["wide", "narrow"])
 def test_gradients_equal_stock_slayer(
-    network: SnnGraph, spikes_tnchw: Array, surrogate: Surrogate
+    network: SnnGraph, spikes_tnchw: Array, surrogate: Surrogate, engine: Engine
 ) -> None:
-    module = SlayerNetwork(network, surrogate)
+    module = SlayerNetwork(network, surrogate, engine)
     folded, _, voltage = folded_run(module, spikes_tnchw)
     ours = gradients(module, folded, voltage)
     theirs = gradients(module, *stock_run(module, spikes_tnchw))
@@ -115,9 +129,9 @@ def test_gradients_equal_stock_slayer(
 
 
 def test_a_loss_on_counts_has_the_gradient_of_a_loss_on_spikes(
-    network: SnnGraph, spikes_tnchw: Array
+    network: SnnGraph, spikes_tnchw: Array, engine: Engine
 ) -> None:
-    module = SlayerNetwork(network, Surrogate())
+    module = SlayerNetwork(network, Surrogate(), engine)
     generator = torch.Generator().manual_seed(2)
     found = []
     for of_counts in (True, False):
@@ -129,13 +143,14 @@ def test_a_loss_on_counts_has_the_gradient_of_a_loss_on_spikes(
             loss = loss + (total * torch.randn(total.shape, generator=generator)).sum()
         module.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        found.append([p.grad.clone() for p in module.parameters() if p.grad is not None])
+        hidden = [p.grad for p in module.blocks[:-1].parameters() if p.grad is not None]
+        found.append([gradient.clone() for gradient in hidden])
     assert len(found[0]) == 2 * (len(network.layers) - 1)
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
-def test_u_wraps_and_v_clips_as_on_the_chip(network: SnnGraph) -> None:
+def test_u_wraps_and_v_clips_as_on_the_chip(network: SnnGraph, engine: Engine) -> None:
     """Stock SLAYER does neither; the folded blocks follow the integer simulator beyond 24 bits."""
     drawn = np.random.default_rng(1).choice([254.0, -256.0], (6, 20_000), p=[0.7, 0.3])
     layer = replace(
@@ -154,7 +169,7 @@ def test_u_wraps_and_v_clips_as_on_the_chip(network: SnnGraph) -> None:
     graph = replace(network, input_shape=(20_000, 1, 1), layers=(layer, last))
     spikes = np.ones((16, 1, 20_000, 1, 1), np.float32)
     with torch.no_grad():
-        folded, _, voltage = folded_run(SlayerNetwork(graph, Surrogate()), spikes)
+        folded, _, voltage = folded_run(SlayerNetwork(graph, Surrogate(), engine), spikes)
     hidden, end = run_graph(quantize(graph), spikes.astype(np.uint8), traces=True)
     assert hidden.u_tnhwc is not None
     assert np.abs(np.diff(hidden.u_tnhwc.astype(np.int64), axis=0)).max() > 1 << 23
@@ -173,3 +188,71 @@ def test_what_goes_in_comes_out(network: SnnGraph) -> None:
         expected = np.zeros(before.shape[0]) if before.bias is None else before.bias
         np.testing.assert_allclose(after.bias, expected, rtol=1e-6, atol=1e-6)
         assert (after.threshold, after.geometry) == (before.threshold, before.geometry)
+
+
+def test_convolutions_behind_each_other(wide: SnnGraph, engine: Engine) -> None:
+    """Channels in whole vectors, stride, dilation and borders, and sums beyond 16 bits."""
+    spikes = (np.random.default_rng(3).random((16, 5, 3, 11, 14)) < 0.3).astype(np.float32)
+    module = SlayerNetwork(wide, Surrogate(), engine)
+    folded, _, voltage = folded_run(module, spikes)
+    stock, stock_voltage = stock_run(module, spikes)
+    for one, other in zip(folded, stock, strict=True):
+        assert torch.equal(one, other) and 0 < one.sum() < one.numel()
+    assert torch.equal(voltage, stock_voltage)
+    ours = gradients(module, folded, voltage)
+    theirs = gradients(module, stock, stock_voltage)
+    assert len(ours) == 2 * len(wide.layers)
+    for name, gradient in theirs.items():
+        atol = GRADIENT_TOLERANCE * np.abs(gradient).max()
+        np.testing.assert_allclose(ours[name], gradient, rtol=0, atol=atol, err_msg=name)
+
+
+def test_threads_change_nothing_but_rounding(wide: SnnGraph) -> None:
+    if not native.available():
+        pytest.skip("no C++ compiler")
+    spikes = (np.random.default_rng(3).random((16, 5, 3, 11, 14)) < 0.3).astype(np.float32)
+    found = []
+    before = torch.get_num_threads()
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        module = SlayerNetwork(wide, Surrogate(), "native")
+        hidden, _, voltage = folded_run(module, spikes)
+        gradients(module, hidden, voltage)
+        found.append([p.grad.clone() for p in module.blocks[:2].parameters() if p.grad is not None])
+    torch.set_num_threads(before)
+    assert len(found[0]) == 4
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=0)
+
+
+def test_steps_may_overlap_and_buffers_come_back(network: SnnGraph, spikes_tnchw: Array) -> None:
+    """Two forward runs before the first backward run do not write over each other."""
+    if not native.available():
+        pytest.skip("no C++ compiler")
+    module = SlayerNetwork(network, Surrogate(), "native")
+    other = spikes_tnchw[:, ::-1].copy()
+    alone = [
+        gradients(module, *folded_run(module, spikes)[::2]) for spikes in (spikes_tnchw, other)
+    ]
+    runs = [folded_run(module, spikes)[::2] for spikes in (spikes_tnchw, other)]
+    together = [gradients(module, *run) for run in runs]
+    for one, two in zip(alone, together, strict=True):
+        for name in one:
+            np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+    voltage = folded_run(module, spikes_tnchw)[2]
+    voltage.sum().backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="free after one backward run"):
+        voltage.sum().backward()
+
+
+def test_a_gradient_flows_to_the_input(network: SnnGraph, spikes_tnchw: Array) -> None:
+    spikes = torch.from_numpy(np.moveaxis(spikes_tnchw, 2, -1).copy()).requires_grad_()
+    SlayerNetwork(network, Surrogate())(spikes)[0].sum().backward()
+    assert spikes.grad is not None and spikes.grad.abs().sum() > 0
+
+
+def test_without_gradients_nothing_is_kept(network: SnnGraph, spikes_tnchw: Array) -> None:
+    module = SlayerNetwork(network, Surrogate())
+    with torch.no_grad():
+        _, counts, voltage = folded_run(module, spikes_tnchw)
+    assert not voltage.requires_grad and not any(one.requires_grad for one in counts)
