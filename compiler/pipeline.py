@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from compiler import __version__, steps
+from compiler.convert_step import convert_step
 from compiler.errors import EnvironmentProblem, one_problem
 from compiler.run_folder import RunFolder, file_hash, key_of, open_run_folder
 from compiler.steps import CompileRequest, Run
@@ -61,7 +62,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "convert",
         "Balancing thresholds for spiking neurons",
-        steps.convert_step,
+        convert_step,
         lambda run: [asdict(run.config.convert), asdict(run.encoding)],
         (_private(steps.CONVERTED), _private(steps.MATCHED)),
     ),
