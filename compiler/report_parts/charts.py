@@ -183,7 +183,7 @@ def band_plot(
 ) -> Markup:
     """A line a name, step by step from 0, with a band around it: (mean, least, most)."""
     left, top, width, height = _PLOT
-    high = max(max(most) for _, _, most in series.values()) or 1.0
+    high = _round_up(max(max(most) for _, _, most in series.values()) or 1.0)
     steps = max(len(mean) for mean, _, _ in series.values())
 
     def path(values: Sequence[float], backwards: bool = False) -> str:
@@ -281,6 +281,12 @@ def _below(x_title: str) -> str:
     left, top, width, height = _PLOT
     y = top + height + 34
     return f'<text x="{left + width / 2}" y="{y}" class="mid">{escape(x_title)}</text>'
+
+
+def _round_up(value: float) -> float:
+    """The next of 1, 2, 4 and 8 times a power of ten, so that quarters of it read well."""
+    power = 10.0 ** floor(log10(value))
+    return float(next(times * power for times in (1, 2, 4, 8, 10) if times * power >= value))
 
 
 def _few(values: Sequence[float], most: int = 6) -> list[float]:

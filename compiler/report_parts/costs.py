@@ -20,7 +20,8 @@ def by_timestep(report: Report) -> dict[str, Any] | None:
     if not points:
         return None
     measured = points[0]["accuracy"] is not None
-    key, what = ("accuracy", "accuracy") if measured else ("ann_agreement", "agreement")
+    key = "accuracy" if measured else "ann_agreement"
+    what = "accuracy" if measured else "agreement with the ANN"
     pairs = [(float(point["timesteps"]), float(point[key])) for point in points]
     ann = (words.stages_by_name(report).get("ann") or {}).get("accuracy")
     note = (
@@ -31,6 +32,7 @@ def by_timestep(report: Report) -> dict[str, Any] | None:
     if ann is not None:
         note += f" Dashed: the ANN, {quantities.percent(ann)}."
     return {
+        "what": what.capitalize(),
         "drawn": charts.line_plot(pairs, "steps T", what, ann),
         "energy": _energy_by_timestep(points),
         "legend": _legend(points),
@@ -61,6 +63,7 @@ def timestep_choice(report: Report) -> dict[str, Any] | None:
         for one in tried
     ]
     return {
+        "what": "Agreement with the ANN",
         "drawn": drawn,
         "energy": _energy_by_timestep(tried),
         "legend": _legend(tried),
