@@ -15,6 +15,9 @@ from compiler.ir.geometry import Array, ConvGeometry
 if TYPE_CHECKING:
     import torch
 
+_SUM_ELEMENTS = 1 << 20
+"""Weights that are summed at a time: huge layers are not copied whole."""
+
 _FLOAT32_EXACT = 1 << 24
 """Integers up to here, and sums of them in any order, are exact in float32."""
 
@@ -147,7 +150,12 @@ def _delayed_sum(layer: ChipLayer, spikes_tnhwc: Array) -> Array:
 
 def worst_sum(layer: ChipLayer) -> int:
     """Largest magnitude that one step's sum of weights can reach, over neurons and signs."""
-    weight = layer.weight.reshape(layer.weight.shape[0], -1).astype(np.int64)
-    positive = np.where(weight > 0, weight, 0).sum(1).max(initial=0)
-    negative = np.where(weight < 0, -weight, 0).sum(1).max(initial=0)
-    return int(max(positive, negative))
+    weight = np.asarray(layer.weight).reshape(layer.weight.shape[0], -1)
+    rows = max(1, _SUM_ELEMENTS // max(1, weight.shape[1]))
+    return max(_worst(weight[at : at + rows]) for at in range(0, len(weight), rows))
+
+
+def _worst(weight: Array) -> int:
+    total = weight.sum(1, dtype=np.int64)
+    size = np.abs(weight).sum(1, dtype=np.int64)
+    return int((size + np.abs(total)).max(initial=0)) // 2

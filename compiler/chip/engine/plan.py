@@ -138,8 +138,7 @@ def _padding(layer: Layer) -> tuple[Pair, Pair]:
 
 
 def _plan(layer: Layer, before: Shape, planes: tuple[Plane, Plane]) -> LayerPlan:
-    reach = _reach(layer)
-    dtype = _dtype(layer, reach)
+    dtype, reach = _type_and_reach(layer)
     lags = np.zeros(1, np.int64)
     if layer.kind == "conv":
         rows, groups = _conv_rows(layer)
@@ -174,21 +173,16 @@ def _neuron(layer: Layer) -> tuple[float, float, float]:
     return (u, v, float(neuron.v_th_mant << STATE_SHIFT))
 
 
-def _reach(layer: Layer) -> int:
-    """Largest magnitude of one step's sum of weights and bias; 0 for floats, which do not care."""
+def _type_and_reach(layer: Layer) -> tuple[np.dtype[np.generic], int]:
+    """The narrowest type in which every sum of weights is exact, and the most that one step's
+    sum of weights and bias can be; 0 for floats, to which it does not matter."""
     if isinstance(layer, SnnLayer):
-        return 0
-    bias = 0 if layer.bias is None else int(np.abs(layer.bias).max())
-    return worst_sum(layer) + bias
-
-
-def _dtype(layer: Layer, reach: int) -> np.dtype[np.generic]:
-    """The narrowest type in which every sum of weights is exact."""
-    if isinstance(layer, SnnLayer):
-        return np.dtype(np.float32)
+        return np.dtype(np.float32), 0
+    worst = worst_sum(layer)
+    reach = worst + (0 if layer.bias is None else int(np.abs(layer.bias).max()))
     if (reach << STATE_SHIFT) + _STATE_ROOM > _INT32_TOP:
-        raise OverflowError(f"layer {layer.name}: a sum of weights may reach {reach}")
-    return np.dtype(np.int16 if worst_sum(layer) <= _INT16_TOP else np.int32)
+        raise OverflowError(f"layer {layer.name}: a sum of weights may reach {worst}")
+    return np.dtype(np.int16 if worst <= _INT16_TOP else np.int32), reach
 
 
 def _lanes(outputs: int, dtype: np.dtype[np.generic]) -> int:
@@ -236,14 +230,17 @@ def _conv_runs(layer: Layer, plane: Plane, groups: int) -> tuple[Array, tuple[in
 
 def _dense_rows(layer: Layer, before: Shape) -> tuple[Array, Array]:
     """Weight rows (1, inputs, outputs), channels last, once for every delay; and the delays."""
-    order = np.arange(int(np.prod(before))).reshape(before)
-    order = np.moveaxis(order, 0, -1).reshape(-1)
-    weight = np.asarray(layer.weight)[:, order].T
+    weight = _channels_last(np.asarray(layer.weight), before).T
     if isinstance(layer, SnnLayer) or layer.delay is None:
         return weight[None], np.zeros(1, np.int64)
-    delay = np.asarray(layer.delay)[:, order].T
+    delay = _channels_last(np.asarray(layer.delay), before).T
     lags = np.unique(delay).astype(np.int64)
     return np.concatenate([np.where(delay == lag, weight, 0) for lag in lags])[None], lags
+
+
+def _channels_last(values: Array, before: Shape) -> Array:
+    """(outputs, C * H * W) to (outputs, H * W * C)."""
+    return np.moveaxis(values.reshape(-1, *before), 1, -1).reshape(len(values), -1)
 
 
 def _weight_tiles(rows: Array, lanes: int, dtype: np.dtype[np.generic]) -> Array:
