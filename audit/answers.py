@@ -13,6 +13,7 @@ from audit.cache import Cache
 from audit.inputs import AuditData
 from audit.metrics.intervals import mean_estimate
 from compiler.ir.geometry import Array
+from compiler.ir.run_ann import run_ann
 from compiler.run_folder import key_of
 
 if TYPE_CHECKING:
@@ -22,21 +23,21 @@ QUICK_IMAGES = 1_000
 FULL_IMAGES = 5_000
 """Training images, and as many test images, at most, that a subject is asked about."""
 
-VIEWS = ("relu", "clipped_relu")
-BATCH = 250
+READING = "reconverted."
+"""Before the name of a re-converted network among the arrays kept."""
 
 
 @dataclass(frozen=True)
 class Answers:
     """A subject's logits on training images (members) and on test images (others).
 
-    members, others: (logits_nk, labels_n); views: for each re-converted network its right
-    answers on the same test images, bool (N,).
+    members, others: (logits_nk, labels_n); readings: for each network that the weights were
+    put back into, its right answers on the same test images, bool (N,).
     """
 
     members: tuple[Array, Array]
     others: tuple[Array, Array]
-    views: dict[str, Array]
+    readings: dict[str, Array]
 
     @property
     def right_n(self) -> Array:
@@ -57,7 +58,7 @@ class Answers:
             "accuracy_interval": mean_estimate(self.right_n, seed).as_dict(),
             "accuracy_on_training_images": float(training.mean()),
             "test_images": len(self.right_n),
-            "reconverted": {view: float(right.mean()) for view, right in self.views.items()},
+            "reconverted": {name: float(right.mean()) for name, right in self.readings.items()},
         }
 
 
@@ -79,36 +80,35 @@ def ask_subjects(
         index = choose_evenly(part.labels, min(most, len(part)), seed)
         chosen.append((part.images_nchw[index], part.labels[index]))
     shown = [data.training.fingerprint, data.test.fingerprint, most]
-    answers = {}
+    answers: dict[str, Answers] = {}
     for done, subject in enumerate(subjects):
         progress(done, len(subjects))
         own = key_of(key, subject.name, shown)
-        arrays, _, _ = cache.arrays(f"{subject.name}.answers", own, partial(_ask, subject, chosen))
+        make = partial(_ask, subject, chosen, seed)
+        arrays, _, _ = cache.arrays(f"{subject.name}.answers", own, make)
         (_, member_labels), (_, other_labels) = chosen
         answers[subject.name] = Answers(
             (arrays["members"], member_labels),
             (arrays["others"], other_labels),
-            {view: arrays[view].argmax(1) == other_labels for view in VIEWS},
+            {
+                name.removeprefix(READING): logits.argmax(1) == other_labels
+                for name, logits in arrays.items()
+                if name.startswith(READING)
+            },
         )
     return answers
 
 
 def _ask(
-    subject: Subject, chosen: list[tuple[Array, Array]]
+    subject: Subject, chosen: list[tuple[Array, Array]], seed: int
 ) -> tuple[dict[str, Array], dict[str, Any]]:
+    from audit.reconversion import reconversions
+
     (members, _), (others, _) = chosen
     arrays = {
         "members": np.asarray(subject.logits(members), np.float64),
         "others": np.asarray(subject.logits(others), np.float64),
     }
-    return arrays | {view: _run(subject.module(view), others) for view in VIEWS}, {}
-
-
-def _run(module: Any, images_nchw: Array) -> Array:
-    import torch
-
-    parts = []
-    with torch.no_grad():
-        for start in range(0, len(images_nchw), BATCH):
-            parts.append(module(torch.tensor(images_nchw[start : start + BATCH])).numpy())
-    return np.concatenate(parts)
+    for made in reconversions(subject, seed):
+        arrays[READING + made.name] = run_ann(made.graph, others)
+    return arrays, {}

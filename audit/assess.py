@@ -14,9 +14,10 @@ import numpy as np
 from audit.inputs import AuditData
 from audit.judges.judge import Judge
 from audit.metrics.distances import set_distance
-from audit.metrics.nearest import compare_distances, nearest
+from audit.metrics.nearest import class_of_nearest, compare_distances, nearest
 from audit.metrics.recognition import Recognition, recognise
 from compiler.ir.geometry import Array
+from sim.datasets import Dataset, choose_evenly
 
 REFERENCE_IMAGES = 10_000
 """Training images, at most, that FID and KID compare with."""
@@ -31,13 +32,14 @@ Features = Callable[[Array], Array]
 class Space:
     """A space to measure distances in: pixels, or a judge's features.
 
-    training_mf: the training images in it; real_n: the distance of test images to the
-    nearest of them.
+    training_mf, classes_m: the training images in it and their classes; real_n: the distance
+    of test images to the nearest of them.
     """
 
     name: str
     features: Features
     training_mf: Array
+    classes_m: Array
     real_n: Array
 
 
@@ -66,13 +68,11 @@ class Assessor:
         return {
             **judged.as_dict(self.class_names, self.seed),
             **self.distances(images_nchw, labels_n),
-            "nearest": self.nearest(images_nchw),
+            "nearest": self.nearest(images_nchw, labels_n),
         }
 
     def distances(self, images_nchw: Array, labels_n: Array) -> dict[str, Any]:
         """fid, kid, kid_std in a judge's features, and under `inception` where it is there."""
-        from sim.datasets import choose_evenly
-
         count = min(self.set_size, len(labels_n))
         images = images_nchw[choose_evenly(labels_n, count, self.seed)]
         rows = {
@@ -81,16 +81,16 @@ class Assessor:
         }
         return {**rows.pop(JUDGE), **rows, "fid_images": count}
 
-    def nearest(self, images_nchw: Array) -> dict[str, Any]:
+    def nearest(self, images_nchw: Array, labels_n: Array) -> dict[str, Any]:
         """Distances to the nearest training image beside those of test images, by space."""
-        return {
-            space.name: compare_distances(
-                nearest(space.features(images_nchw), space.training_mf).distance_n,
-                space.real_n,
-                self.seed,
-            )
-            for space in self.spaces
-        }
+        rows = {}
+        for space in self.spaces:
+            found = nearest(space.features(images_nchw), space.training_mf)
+            rows[space.name] = {
+                **compare_distances(found.distance_n, space.real_n, self.seed),
+                "same_class": class_of_nearest(found.index_n, space.classes_m, labels_n, self.seed),
+            }
+        return rows
 
 
 JUDGE, INCEPTION = "judge", "inception"
@@ -104,8 +104,6 @@ def make_assessor(
     inception: Features | None = None,
 ) -> Assessor:
     """Prepare the real images; `set_size` is what an attack makes of images in all."""
-    from sim.datasets import choose_evenly
-
     feature_judge = judges[0]
     queries = _some(data.test.images_nchw, data.test.labels, REAL_QUERIES, seed)
     training = data.training.images_nchw
@@ -115,7 +113,7 @@ def make_assessor(
         judges=tuple(judges),
         class_names=data.class_names,
         spaces=tuple(
-            _space(name, features, training, queries)
+            _space(name, features, data.training, queries)
             for name, features in (("pixels", _pixels), ("features", feature_judge.features))
         ),
         frechet={name: (network, network(training[kept])) for name, network in networks.items()},
@@ -128,14 +126,13 @@ def _pixels(images_nchw: Array) -> Array:
     return images_nchw.reshape(len(images_nchw), -1)
 
 
-def _space(name: str, features: Features, training: Array, queries: Array) -> Space:
-    reference = features(training)
-    return Space(name, features, reference, nearest(features(queries), reference).distance_n)
+def _space(name: str, features: Features, training: Dataset, queries: Array) -> Space:
+    reference = features(training.images_nchw)
+    real = nearest(features(queries), reference).distance_n
+    return Space(name, features, reference, training.labels, real)
 
 
 def _some(images: Array, labels: Array, most: int, seed: int) -> Array:
-    from sim.datasets import choose_evenly
-
     chosen: Array = images[choose_evenly(labels, min(most, len(labels)), seed)]
     return chosen
 
@@ -151,7 +148,5 @@ def noise_images(
 
 def real_images(data: AuditData, count: int, seed: int) -> tuple[Array, Array]:
     """Test images, evenly over the classes: the top of every scale."""
-    from sim.datasets import choose_evenly
-
     chosen = choose_evenly(data.test.labels, min(count, len(data.test)), seed)
     return data.test.images_nchw[chosen], data.test.labels[chosen]

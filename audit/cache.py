@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -80,7 +80,7 @@ class Cache:
             return arrays, plain(facts)
 
         arrays, facts, known = self.arrays(name, key, fresh)
-        return AttackImages(**arrays, **facts), known
+        return AttackImages(**cast(dict[str, Any], {**arrays, **facts})), known
 
 
 def checked(made: AttackImages) -> AttackImages:

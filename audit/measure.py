@@ -172,7 +172,8 @@ def _attack(audit: Audit, attack: Attack, watcher: Watcher) -> dict[str, AttackI
     """The attack's images of every subject, those already made read again."""
     watcher.begin(attack.title)
     started = time.perf_counter()
-    made, known = {}, 0
+    made: dict[str, AttackImages] = {}
+    known = 0
     for place, subject in enumerate(audit.subjects):
         key = key_of(audit.key, subject.name, attack.name, asdict(audit.budget))
         made[subject.name], there = audit.cache.images(
@@ -261,7 +262,7 @@ def _subjects(
     rows: dict[str, Any] = {
         subject.name: {
             **answers[subject.name].fields(audit.request.seed),
-            "weight_change": _weight_change(audit, subject.name),
+            **_weights(audit, subject),
             "attacks": _without_nearest(entries[subject.name]),
         }
         for subject in audit.subjects
@@ -271,16 +272,22 @@ def _subjects(
             "accuracy": None,
             "reconverted": {"relu": None, "clipped_relu": None},
             "weight_change": {},
+            "weight_cosine": {},
             "attacks": _without_nearest(entries[name]),
         }
     return rows
 
 
-def _weight_change(audit: Audit, subject: str) -> dict[str, float]:
-    changes: dict[str, float] = audit.run.report["encryption"]["weight_change"]
-    if subject == "converted":
-        return dict.fromkeys(changes, 0.0)
-    return changes if subject == "encrypted" else {}
+def _weights(audit: Audit, subject: Subject) -> dict[str, Any]:
+    """weight_change and weight_cosine by layer, against the converted network."""
+    from audit.reconversion import weight_distances
+
+    converted = next(other for other in audit.subjects if other.name == "converted")
+    moved = weight_distances(subject, converted)
+    return {
+        "weight_change": {layer: found.change for layer, found in moved.items()},
+        "weight_cosine": {layer: found.cosine for layer, found in moved.items()},
+    }
 
 
 def _without_nearest(entries: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from compiler.report_parts import leakage
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-_TITLE_WIDTH = 58
+_TITLE_WIDTH = 66
 
 
 class QuietScreen:

@@ -31,6 +31,8 @@ def summarise(
 ) -> dict[str, Any]:
     """worst_attack, worst, blackbox, floor, ceiling, their intervals and differences.
 
+    `highest_floor` is the highest rate of any attack on random weights.
+
     access: attack -> `weights` or `queries`. worst, floor, ceiling and blackbox are rates 0..1;
     blackbox is None where no attack by queries was made.
     """
@@ -48,6 +50,7 @@ def summarise(
     return {
         "worst_attack": worst,
         "blackbox_attack": blackbox,
+        "highest_floor": _highest(judged["random"], seed),
         **{name: _value(intervals, name) for name in ("worst", "blackbox", "floor", "ceiling")},
         "intervals": intervals,
         "gain_over_floor": _gain(rates, "floor", seed),
@@ -75,6 +78,12 @@ def check_sanity(summary: Mapping[str, Any], quick: bool) -> None:
 def _worst(by_attack: Mapping[str, Recognition]) -> str:
     """The attack with the highest rate; the first of equals."""
     return max(by_attack, key=lambda name: float(by_attack[name].shares_n.mean()))
+
+
+def _highest(random: Mapping[str, Recognition], seed: int) -> dict[str, Any]:
+    """The best any attack does on random weights: what chance alone makes of so many attacks."""
+    attack = _worst(random)
+    return {"attack": attack, **random[attack].rate(seed).as_dict()}
 
 
 def _sanity(judged: Judged, seed: int) -> dict[str, Any]:

@@ -55,6 +55,17 @@ def compare_distances(own_n: Array, real_n: Array, seed: int) -> dict[str, Any]:
     }
 
 
+def class_of_nearest(
+    index_n: Array, classes_m: Array, labels_n: Array, seed: int
+) -> dict[str, Any]:
+    """Share of images whose nearest training image is of the class they were made for.
+
+    A judge without weights: it knows training images alone, and likes no image that merely
+    excites a network.
+    """
+    return mean_estimate(classes_m[index_n] == labels_n, seed).as_dict()
+
+
 def nearer_to_members(
     images_nd: Array, members_md: Array, others_md: Array, seed: int
 ) -> dict[str, Any]:

@@ -20,15 +20,24 @@ NETWORKS = ("ann", "converted", "encrypted", "random")
 TITLES = {
     "ann": "ANN",
     "converted": "converted",
-    "encrypted": "encrypted (model.net)",
+    "encrypted": "encrypted, model.net",
     "random": "random weights",
     "real": "real test images",
     "noise": "noise",
 }
-SUBJECT_COLUMNS = ("network", "accuracy", "plain ReLU", "clipped ReLU", "membership AUC")
+SUBJECT_COLUMNS = (
+    "network",
+    "accuracy",
+    "plain ReLU",
+    "clipped",
+    "rescaled",
+    "fine-tuned",
+    "weights moved",
+    "cosine",
+)
 ATTACK_COLUMNS = ("recognised, images of", "needs", "ANN", "converted", "encrypted", "random")
-DISTANCE_COLUMNS = ("images of", "FID", "KID", "pixels away", "features away", "near-copies")
-MEMBERSHIP_COLUMNS = ("membership", "best score", "AUC", "found at 1 % wrong", "at 0.1 % wrong")
+DISTANCE_COLUMNS = ("images of", "FID", "KID", "pixels", "features", "its class", "near-copies")
+MEMBERSHIP_COLUMNS = ("members of", "best score", "AUC", "found, 1 % wrong", "0.1 % wrong")
 RESEMBLANCE_COLUMNS = ("images", "nearest is a training image", "by chance", "p")
 
 
@@ -72,7 +81,11 @@ def verdicts(audit: Audit) -> list[str]:
 def _floor(audit: Audit) -> str:
     gain = audit["gain_over_floor"]
     if gain["low"] > 0:
-        return f"Something leaks: the worst attack gains {points(gain)} over random weights."
+        highest = audit["highest_floor"]
+        return (
+            f"Something leaks: the worst attack gains {points(gain)} over random weights, from "
+            f"which no attack makes more than {percent(highest['value'])} ({highest['attack']})."
+        )
     return (
         f"No leak was found: the worst attack's gain over random weights, {points(gain)}, "
         "may be chance."
@@ -119,23 +132,33 @@ def _better(found: Mapping[str, Any]) -> str:
 
 
 def subjects(audit: Audit) -> list[Row]:
-    """Accuracy of each network, of its re-converted forms, and its membership AUC."""
-    rows = []
+    """Accuracy of each network and of its weights in ordinary networks; how far they moved."""
+    rows: list[Row] = []
     for name in NETWORKS:
         entry = audit["subjects"].get(name)
-        if entry is None:
-            continue
-        again, member = entry["reconverted"], audit["membership"].get(name)
-        rows.append(
-            (
-                TITLES[name],
-                percent(entry["accuracy"]),
-                percent(again.get("relu")),
-                percent(again.get("clipped_relu")),
-                f"{member['auc']['value']:.3f}" if member else missing(),
+        if entry is not None:
+            again = entry["reconverted"]
+            moved, cosine = (entry[key].values() for key in ("weight_change", "weight_cosine"))
+            rows.append(
+                (
+                    TITLES[name],
+                    percent(entry["accuracy"]),
+                    *(_best(again, ending) for ending in READINGS),
+                    percent(max(moved)) if moved else "-",
+                    f"{min(cosine):.3f}" if cosine else "-",
+                )
             )
-        )
     return rows
+
+
+READINGS = (("relu",), ("clipped_relu",), ("relu_rescaled", "clipped_relu_rescaled"),
+            ("relu_finetuned", "clipped_relu_finetuned"))  # fmt: skip
+"""Ways back into an ordinary network, column by column; of two, the better one is shown."""
+
+
+def _best(again: Mapping[str, float | None], names: tuple[str, ...]) -> str:
+    found = [value for name in names if (value := again.get(name)) is not None]
+    return percent(max(found)) if found else "-"
 
 
 def attacks(audit: Audit) -> list[Row]:
@@ -174,26 +197,28 @@ def _distance(audit: Audit, title: str, subject: str, attack: str) -> Row:
         f"{entry['fid']:.3g}",
         f"{entry['kid']:.3g}",
         *(f"{found['median'] / found['real_median']:.2f} x" for found in near),
+        percent(near[0]["same_class"]["value"]),
         percent(max(found["copies"]["value"] for found in near)),
     )
 
 
 def membership(audit: Audit) -> list[Row]:
     """Membership inference on each network by the score that works best."""
-    rows = []
+    rows: list[Row] = []
     for name in NETWORKS:
         found = audit["membership"].get(name)
         if found:
             rates = [found["tpr_at"].get(rate) for rate in ("0.01", "0.001")]
-            shown = ["too few images" if rate is None else _share(rate) for rate in rates]
+            shown = ["too few" if rate is None else _share(rate) for rate in rates]
             auc = found["auc"]
-            ends = f"{auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f})"
+            ends = f"{auc['value']:.3f} ({auc['low']:.3f}-{auc['high']:.3f})"
             rows.append((TITLES[name], found["best"].replace("_", " "), ends, *shown))
     return rows
 
 
 def _share(ends: Mapping[str, float]) -> str:
-    return f"{percent(ends['value'])} ({span(ends)})"
+    value, low, high = (100 * ends[key] for key in ("value", "low", "high"))
+    return f"{value:.1f} % ({low:.1f}-{high:.1f})"
 
 
 def resemblance(audit: Audit) -> list[Row]:
@@ -207,15 +232,23 @@ def resemblance(audit: Audit) -> list[Row]:
 def notes(audit: Audit) -> list[str]:
     """What to know before trusting the figures."""
     lines = [
+        "Plain ReLU to fine-tuned: accuracy of the weights put back into an ordinary network, as "
+        "they are, clipped, rescaled on images made from it, and trained for some steps on noise. "
+        "Weights moved: the layer that training changed most, and the least cosine to what it was.",
         "Recognised: share of an attack's images that a judge takes for the class under attack, "
         f"mean over {number_of_judges(audit)} judges ({', '.join(audit['judges'])}) that were "
         "trained on the real data and never saw these networks; ± half of the 95 % bootstrap "
         "interval over the images.",
+        "Judges always name some class: an image that they recognise need not look like one. The "
+        "distances below and the contact sheets tell how near it comes.",
         f"FID and KID against training images in the features of judge {audit['features_of']}, "
         f"over {count(audit['fid_images'])} images a set: FID is too high for so few, alike in "
-        "every row; KID is not. Away: median distance to the nearest training image, in times that "
-        "of test images; near-copies: share that comes nearer to one than 99 % of the test images do, "
-        "in pixels or in features.",
+        "every row; KID is not. Pixels, features: median distance to the nearest training image, "
+        "in times that of test images. Its class: share whose nearest training image, in pixels, "
+        "is of the class under attack. Near-copies: share that comes nearer to a training image "
+        "than 99 % of the test images do, in pixels or in features.",
+        "Members: training images that are found among test images by what the network answers, "
+        "and the share found where 1 % or 0.1 % of the test images are taken for members.",
     ]
     if audit["left_out"]:
         lines.append(f"Attacks left out: {', '.join(audit['left_out'])}.")
@@ -236,7 +269,7 @@ def heading(audit: Audit) -> str:
     return (
         f"{kind}, {count(len(audit['attacks']))} attacks, {data['spec']}: "
         f"{count(data['training']['images'])} training and {count(data['test']['images'])} test "
-        f"images, seed {audit['seed']}, model.net {audit['model_sha256'][:12]}"
+        f"images, seed {audit['seed']}"
     )
 
 

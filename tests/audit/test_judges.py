@@ -11,7 +11,7 @@ import torch
 
 from audit.judges.judge import FEWEST, KEPT, find_judges, load_judges
 from audit.judges.networks import ARCHITECTURES
-from audit.judges.train import NAMES, run
+from audit.judges.train import NAMES, SMALL_DATA_EPOCHS, run
 from compiler.errors import DataError
 from compiler.frontend.architectures import ARCHITECTURES as OF_ANNS
 from sim.datasets import Dataset, load_dataset
@@ -122,7 +122,10 @@ def small_data(path: Path) -> Path:
     return path
 
 
-def test_training_makes_judges_that_an_audit_finds(tmp_path: Path) -> None:
+def test_training_makes_judges_that_an_audit_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SMALL_DATA_EPOCHS, "perceptron", 12)
     spec = f"npz:{small_data(tmp_path / 'small.npz')}"
     out = tmp_path / "judges"
     command = [spec, "--out", str(out), "--seed", "3", "--only", "perceptron"]

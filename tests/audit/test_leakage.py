@@ -23,6 +23,7 @@ from audit import measure
 from audit.attacks import Attack, AttackImages, Budget
 from audit.leakage import run
 from audit.subjects import Subject
+from compiler.config import SynthesisConfig
 from compiler.export import run as export
 from compiler.report import read_leakage
 from netx_export import read_netx
@@ -109,6 +110,15 @@ def audited(compiled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def asked(run_dir: Path, audited: Path) -> Path:
+    """A copy of the compile whose networks were asked already, but not attacked."""
+    (run_dir / "private" / "audit").mkdir()
+    for file in (audited / "private" / "audit").glob("*.answers.safetensors"):
+        shutil.copy(file, run_dir / "private" / "audit")
+    return run_dir
+
+
+@pytest.fixture
 def found(audited: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((audited / "audit.json").read_text())
     return content
@@ -176,8 +186,13 @@ def test_accuracies_and_changes_are_those_of_the_compile(
     found: dict[str, Any], audited: Path
 ) -> None:
     report = json.loads((audited / "report.json").read_text())
-    assert found["subjects"]["encrypted"]["weight_change"] == report["encryption"]["weight_change"]
-    assert set(found["subjects"]["converted"]["weight_change"].values()) == {0.0}
+    encrypted, converted = (found["subjects"][name] for name in ("encrypted", "converted"))
+    assert set(encrypted["weight_change"]) == set(report["encryption"]["weight_change"])
+    assert max(encrypted["weight_change"].values()) > 0
+    assert set(converted["weight_change"].values()) == {0.0}
+    assert list(converted["weight_cosine"].values()) == pytest.approx([1.0] * 4)
+    assert max(found["subjects"]["random"]["weight_cosine"].values()) < 0.5
+    assert encrypted["reconverted"]["relu_rescaled"] > 0.9
     assert found["subjects"]["ann"]["accuracy"] == pytest.approx(0.985, abs=0.001)
     assert found["subjects"]["ann"]["test_images"] == 599
     assert found["subjects"]["random"]["accuracy"] < 0.3
@@ -204,14 +219,7 @@ def test_the_page_has_the_result_and_no_picture(audited: Path, found: dict[str, 
         assert (audited / "private" / "audit" / f"{attack}.png").is_file()
 
 
-def test_pictures_come_onto_the_page_when_asked_for(audited: Path, tmp_path: Path) -> None:
-    shutil.copytree(audited, tmp_path / "run")
-    assert run([str(tmp_path / "run"), "--quick", "--quiet", "--pictures"]) == 0
-    text = (tmp_path / "run" / "report.html").read_text()
-    assert text.count("data:image/png;base64,") == 2
-
-
-def test_a_second_audit_makes_no_attack_again(
+def test_a_second_audit_makes_no_attack_again_and_shows_pictures_if_asked(
     audited: Path, found: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: Any) -> AttackImages:
@@ -219,8 +227,12 @@ def test_a_second_audit_makes_no_attack_again(
 
     shutil.copytree(audited, tmp_path / "run")
     monkeypatch.setattr(measure, "ATTACKS", tuple(replace(one, run=never) for one in ATTACKS))
-    assert run([str(tmp_path / "run"), "--quick", "--quiet"]) == 0
+    assert run([str(tmp_path / "run"), "--quick", "--quiet", "--pictures"]) == 0
+    text = (tmp_path / "run" / "report.html").read_text()
+    assert text.count("data:image/png;base64,") == 2
     again = json.loads((tmp_path / "run" / "audit.json").read_text())
+    assert again.pop("pictures") == ["private/audit/ascent.png", "private/audit/clone.png"]
+    assert found.pop("pictures") == []
     for content in (again, found):
         content.pop("command")
     assert again == found
@@ -229,7 +241,7 @@ def test_a_second_audit_makes_no_attack_again(
 
 
 def test_an_interrupted_audit_goes_on(
-    run_dir: Path, found: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: Any
+    asked: Path, found: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     calls: list[str] = []
 
@@ -243,19 +255,19 @@ def test_an_interrupted_audit_goes_on(
         return replace(attack, run=made)
 
     monkeypatch.setattr(measure, "ATTACKS", tuple(counted(one, 3) for one in ATTACKS))
-    assert run([str(run_dir), "--quick", "--quiet"]) == 130
+    assert run([str(asked), "--quick", "--quiet"]) == 130
     assert "goes on" in capsys.readouterr().err
-    assert not (run_dir / "audit.json").exists()
-    assert not list(run_dir.rglob("*.tmp"))
+    assert not (asked / "audit.json").exists()
+    assert not list(asked.rglob("*.tmp"))
     monkeypatch.setattr(measure, "ATTACKS", tuple(counted(one, -1) for one in ATTACKS))
-    assert run([str(run_dir), "--quick", "--quiet"]) == 0
+    assert run([str(asked), "--quick", "--quiet"]) == 0
     assert len(calls) == len(set(calls)) == 8
-    again = json.loads((run_dir / "audit.json").read_text())
+    again = json.loads((asked / "audit.json").read_text())
     assert again["worst"] == found["worst"]
 
 
-def test_what_is_printed(run_dir: Path, capsys: Any) -> None:
-    assert run([str(run_dir), "--quick", "--attacks", "ascent"]) == 0
+def test_what_is_printed(asked: Path, capsys: Any) -> None:
+    assert run([str(asked), "--quick", "--attacks", "ascent"]) == 0
     out = capsys.readouterr().out
     flat = " ".join(out.split())
     assert max(len(line.rstrip()) for line in out.splitlines() if "written" not in line) <= 100
@@ -263,7 +275,7 @@ def test_what_is_printed(run_dir: Path, capsys: Any) -> None:
     assert "the worst attack (ascent)" in flat
     assert "Attacks left out: clone" in flat
     assert "No attack by queries alone was made" in flat
-    content = json.loads((run_dir / "audit.json").read_text())
+    content = json.loads((asked / "audit.json").read_text())
     assert content["blackbox"] is None
     assert content["left_out"] == ["clone"]
 
@@ -285,26 +297,26 @@ def noise_from(name: str) -> Callable[[Attack], Attack]:
 
 
 def test_an_audit_whose_attacks_fail_on_the_converted_network_is_refused(
-    run_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    asked: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.setattr(measure, "ATTACKS", tuple(map(noise_from("converted"), ATTACKS)))
-    assert run([str(run_dir), "--quick", "--quiet"]) == 1
+    assert run([str(asked), "--quick", "--quiet"]) == 1
     error = capsys.readouterr().err
     assert "own check failed" in error
     assert "--quick" in error
-    assert not (run_dir / "audit.json").exists()
+    assert not (asked / "audit.json").exists()
 
 
 def test_a_network_that_hides_everything_is_reported_as_such(
-    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+    asked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The audit can come out well, too: noise from the encrypted network is no leak."""
     monkeypatch.setattr(measure, "ATTACKS", tuple(map(noise_from("encrypted"), ATTACKS)))
-    assert run([str(run_dir), "--quick", "--quiet"]) == 0
-    content = json.loads((run_dir / "audit.json").read_text())
+    assert run([str(asked), "--quick", "--quiet"]) == 0
+    content = json.loads((asked / "audit.json").read_text())
     assert content["worst"] < 0.3
     assert content["sanity"]["holds"]
-    assert "No leak was found" in (run_dir / "report.html").read_text()
+    assert "No leak was found" in (asked / "report.html").read_text()
 
 
 def test_an_audit_of_another_model_is_not_shown(audited: Path, tmp_path: Path) -> None:
@@ -438,8 +450,12 @@ def test_a_folder_in_use(run_dir: Path, capsys: Any) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_intervals() -> Iterator[None]:
-    """A hundred resamples do for tests."""
+def little_work() -> Iterator[None]:
+    """A hundred resamples do for tests, and a few steps of what is tested elsewhere."""
+    few = SynthesisConfig(count=48, held_out=16, steps=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("audit.metrics.intervals.RESAMPLES", 100)
+        patch.setattr("audit.reconversion.RESCALING_IMAGES", few)
+        patch.setattr("audit.reconversion.NOISE_IMAGES", 64)
+        patch.setattr("audit.reconversion.FINE_TUNING_STEPS", 10)
         yield

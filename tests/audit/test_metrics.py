@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 
 from audit.metrics.distances import set_distance
 from audit.metrics.intervals import difference_estimate, mean_estimate
-from audit.metrics.nearest import compare_distances, nearer_to_members, nearest
+from audit.metrics.nearest import (
+    class_of_nearest,
+    compare_distances,
+    nearer_to_members,
+    nearest,
+)
 from audit.metrics.recognition import recognise
 
 
@@ -113,6 +118,11 @@ def test_nearest_distances_compared_by_hand() -> None:
     assert (found["median"], found["real_median"]) == (35.0, 51.0)
     assert found["nearer_than_real"]["value"] == 0.5
     assert found["copies"]["value"] == 0.25
+
+
+def test_class_of_the_nearest_by_hand() -> None:
+    found = class_of_nearest(np.array([0, 2, 2, 1]), np.array([5, 6, 7]), np.array([5, 7, 5, 5]), 0)
+    assert found["value"] == 0.5
 
 
 def test_noisy_copies_of_members_are_found_and_fresh_images_are_not() -> None:

@@ -45,6 +45,8 @@ def test_the_worst_attack_on_the_encrypted_network_counts() -> None:
     assert found["worst_attack"] == "b"
     assert found["worst"] == pytest.approx(0.75 * 0.8)
     assert found["floor"] == pytest.approx(0.75 * 0.1)
+    assert found["highest_floor"]["attack"] == "a"
+    assert found["highest_floor"]["value"] == pytest.approx(0.75 * 0.2)
     assert found["blackbox_attack"] == "c"
     assert found["blackbox"] == pytest.approx(0.75 * 0.6)
     assert found["ceiling"] == pytest.approx(0.75)

@@ -22,7 +22,7 @@ def test_the_quote_and_every_attack_are_on_the_page(complete, tmp_path):
         "93.0 % (ceiling)",
         leakage.NO_GUARANTEE,
         "knowing the weights adds +9.0 points",
-        "too few images",
+        "too few",
         "599 test images show no false-positive rate",
         "1.50 x",
     ):
