@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from audit.attacks.observing import Observed, observe
 from audit.subjects import Subject
+from compiler.ir.chip import ChipGraph
 from compiler.ir.geometry import Array, Shape
 from compiler.synthesis.start import start_images
 
@@ -131,6 +133,11 @@ class Meter:
         """The subject's answers, float32 (N, classes), each image counted as a query."""
         self.queries += len(images)
         return torch.from_numpy(subject.logits(images.numpy())).float()
+
+    def observe(self, graph: ChipGraph, images: Tensor) -> Observed:
+        """Every layer's rates and the answers, each image counted as a query."""
+        self.queries += len(images)
+        return observe(graph, images)
 
     def images(self, attack: str, images: Tensor, labels: Tensor, **details: Any) -> AttackImages:
         """The attack's result with everything that was counted."""

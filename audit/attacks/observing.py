@@ -1,0 +1,52 @@
+"""Watching the spiking network at work: whoever has the file can read every layer's rates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from compiler.chip.encoding import encode
+from compiler.chip.execute import run_graph
+from compiler.ir.chip import ChipGraph
+
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the spiking network did on some images: float32 tensors.
+
+    rates: for every hidden layer (N, C, H, W), spikes a step; answers: (N, classes).
+    """
+
+    images: Tensor
+    rates: tuple[Tensor, ...]
+    answers: Tensor
+
+    def joined(self, other: Observed) -> Observed:
+        """Both together."""
+        pairs = zip(self.rates, other.rates, strict=True)
+        return Observed(
+            torch.cat([self.images, other.images]),
+            tuple(torch.cat(pair) for pair in pairs),
+            torch.cat([self.answers, other.answers]),
+        )
+
+
+def observe(graph: ChipGraph, images: Tensor) -> Observed:
+    """Run the file's integers on images (N, C, H, W) in [0, 1] and keep every layer's rates."""
+    if graph.timesteps is None or graph.encoding is None:
+        raise ValueError(f"{graph.name} has no time-steps or no input code")
+    rates: list[list[Tensor]] = [[] for _ in graph.layers[:-1]]
+    answers = []
+    for begin in range(0, len(images), _AT_ONCE):
+        part = images[begin : begin + _AT_ONCE].numpy()
+        runs = list(run_graph(graph, encode(part, graph.timesteps, graph.encoding, begin)))
+        for kept, run in zip(rates, runs, strict=False):
+            mean = run.spikes_tnhwc.mean(0, dtype=np.float32)
+            kept.append(torch.from_numpy(np.moveaxis(mean, -1, 1).copy()))
+        answers.append(torch.from_numpy(runs[-1].voltage_nhwc.reshape(len(part), -1)).float())
+    return Observed(images, tuple(torch.cat(parts) for parts in rates), torch.cat(answers))

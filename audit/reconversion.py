@@ -1,0 +1,187 @@
+"""What the file's weights are worth as an ordinary network, and how far they moved.
+
+The paper's first scenario: spiking neurons are replaced by ReLU. Besides the plain reading of
+the integers an attacker can rescale it, channel by channel, on images that he makes from the
+re-converted network itself, and fine-tune it on public noise towards the file's own answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audit.attacks.common import Meter, centred
+from audit.attacks.distil import train
+from audit.attacks.observing import Observed, observe
+from audit.reconvert import Activation
+from audit.subjects import Subject
+from compiler.config import SynthesisConfig
+from compiler.ir.ann import AnnGraph, AnnLayer, Conv2d, Dense, Relu
+from compiler.ir.chip import ChipGraph
+from compiler.ir.geometry import Array, frozen
+from compiler.ir.run_ann import run_ann, to_module
+from compiler.synthesis import synthesize
+from compiler.synthesis.start import start_images
+
+ACTIVATIONS: tuple[Activation, ...] = ("relu", "clipped_relu")
+
+RESCALING_IMAGES = SynthesisConfig(count=256, held_out=64, steps=20)
+NOISE_IMAGES = 1_024
+FINE_TUNING_STEPS = 200
+FINE_TUNING_RATE = 1e-4
+
+_PROBES = 256
+_LOGIT_SPREAD = 4.0
+"""Spread of the logits for which the temperatures of the synthesis are meant."""
+
+_GAINS = (0.1, 10.0)
+
+
+@dataclass(frozen=True)
+class Reconversion:
+    """An ordinary network read from integers; name: relu, clipped_relu, relu_rescaled, ...
+
+    queries: images that the spiking network was run on; extras: what the attacker needs
+    besides the file.
+    """
+
+    name: str
+    graph: AnnGraph
+    queries: int
+    extras: str
+
+
+@dataclass(frozen=True)
+class WeightDistance:
+    """change: norm(other - weight) / norm(weight); cosine: of the angle between the two."""
+
+    change: float
+    cosine: float
+
+
+def reconversions(subject: Subject, seed: int) -> tuple[Reconversion, ...]:
+    """Every reading of a subject's integers, plain and clipped; the ANN as the two plain ones."""
+    return tuple(made for kind in ACTIVATIONS for made in _readings(subject, kind, seed))
+
+
+def _readings(subject: Subject, activation: Activation, seed: int) -> list[Reconversion]:
+    plain = subject.reconverted(activation)
+    readings = [Reconversion(activation, plain, 0, "nothing")]
+    graph = subject.network
+    if not isinstance(graph, ChipGraph):
+        return readings
+    made = synthesize(with_unit_logits(plain), RESCALING_IMAGES, seed)
+    images = torch.from_numpy(made.pixels(slice(None)))
+    better = rescaled(plain, observe(graph, images))
+    text = "images made from the re-converted network"
+    readings.append(Reconversion(f"{activation}_rescaled", better, len(images), text))
+    tuned = fine_tuned(better, subject, seed)
+    text += ", public noise and the file's answers to it"
+    queries = len(images) + NOISE_IMAGES
+    readings.append(Reconversion(f"{activation}_finetuned", tuned, queries, text))
+    return readings
+
+
+def with_unit_logits(graph: AnnGraph) -> AnnGraph:
+    """The same network with its last layer scaled so that logits are of an ANN's usual size."""
+    generator = torch.Generator().manual_seed(0)
+    answers = run_ann(graph, start_images(_PROBES, graph.input_shape, generator).numpy())
+    spread = float(centred(torch.from_numpy(answers)).std())
+    last = graph.layers[-1]
+    if not isinstance(last, (Conv2d, Dense)):
+        raise ValueError(f"{graph.name} does not end in a synapse")
+    gains = np.full(len(last.weight), _LOGIT_SPREAD / max(spread, 1e-12))
+    return graph.with_layers((*graph.layers[:-1], with_gains(last, gains)))
+
+
+def rescaled(graph: AnnGraph, seen: Observed) -> AnnGraph:
+    """Each hidden channel scaled so that its activation fits the rates seen, by least squares.
+
+    A layer's input are the rates that really arrived, so that errors do not add up.
+    """
+    layers: list[AnnLayer] = []
+    rates = iter(seen.rates)
+    outputs = seen.images
+    for layer, step in zip(graph.layers, to_module(graph).steps, strict=True):
+        with torch.no_grad():
+            outputs = step(outputs)
+        if isinstance(layer, Relu):
+            goal = next(rates).reshape(outputs.shape)
+            synapse = layers.pop()
+            if not isinstance(synapse, (Conv2d, Dense)):
+                raise ValueError(f"{layer.name} follows no synapse")
+            layers.append(with_gains(synapse, _gains(outputs, goal)))
+            outputs = goal
+        layers.append(layer)
+    return graph.with_layers(tuple(layers))
+
+
+def _gains(activation: Tensor, rates: Tensor) -> Array:
+    axes = (0, 2, 3)
+    product = (activation * rates).sum(axes)
+    square = activation.square().sum(axes)
+    gains = torch.where(square > 0, product / square.clamp_min(1e-12), torch.ones(()))
+    found: Array = gains.clamp(*_GAINS).numpy().astype(np.float64)
+    return found
+
+
+def with_gains(layer: Conv2d | Dense, gains: Array) -> Conv2d | Dense:
+    """The layer with each output channel multiplied by its gain, (C,)."""
+
+    def scaled(values: Array) -> Array:
+        return frozen(values * gains.reshape(-1, *([1] * (values.ndim - 1))), np.float32)
+
+    bias = None if layer.bias is None else scaled(layer.bias)
+    return replace(layer, weight=scaled(layer.weight), bias=bias)
+
+
+def fine_tuned(graph: AnnGraph, subject: Subject, seed: int) -> AnnGraph:
+    """The network trained for some steps to give the subject's answers on noise and shapes."""
+    generator = torch.Generator().manual_seed(seed)
+    meter = Meter(None, FINE_TUNING_STEPS)
+    images = start_images(NOISE_IMAGES, graph.input_shape, generator)
+    answers = meter.ask(subject, images)
+    module = to_module(with_unit_logits(graph))
+    tensors = list(module.buffers())
+    train(
+        module, tensors, images, answers, FINE_TUNING_STEPS, generator, meter, FINE_TUNING_RATE, 0.0
+    )
+    layers = [
+        _with_tensors(layer, dict(step.named_buffers()))
+        for layer, step in zip(graph.layers, module.steps, strict=True)
+    ]
+    return graph.with_layers(tuple(layers))
+
+
+def _with_tensors(layer: AnnLayer, tensors: dict[str, Tensor]) -> AnnLayer:
+    if not isinstance(layer, (Conv2d, Dense)):
+        return layer
+    bias = tensors.get("bias", tensors.get("border"))
+    return replace(
+        layer,
+        weight=frozen(tensors["weight"].numpy(), np.float32),
+        bias=None if bias is None else frozen(bias.numpy(), np.float32),
+    )
+
+
+def weight_distances(subject: Subject, converted: Subject) -> dict[str, WeightDistance]:
+    """How far each layer's weights, over its threshold, are from the converted network's.
+
+    Those are the ANN's own weights but for factors of whole rows and columns, and rounding.
+    """
+    graph, before = subject.network, converted.network
+    if not isinstance(graph, ChipGraph) or not isinstance(before, ChipGraph):
+        return {}
+    return {
+        old.name: _distance(old.weight / old.neuron.v_th_mant, new.weight / new.neuron.v_th_mant)
+        for old, new in zip(before.layers, graph.layers, strict=True)
+    }
+
+
+def _distance(before: Array, after: Array) -> WeightDistance:
+    lengths = float(np.linalg.norm(before)), float(np.linalg.norm(after))
+    change = float(np.linalg.norm(after - before)) / lengths[0]
+    return WeightDistance(change, float(np.vdot(before, after)) / (lengths[0] * lengths[1]))
