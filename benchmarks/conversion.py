@@ -29,7 +29,7 @@ WITHOUT: dict[str, dict[str, dict[str, Any]]] = {
     "temperatures 0.5 to 3": {"synthesize": {"temperature_low": 0.5, "temperature_high": 3.0}},
     "start images, hardly optimized": {"synthesize": {"steps": 1, "learning_rate": 1e-6}},
     "threshold = percentile": {"convert": {"threshold_scales": (1.0,)}},
-    "percentile 99.9 alone": {"convert": {"percentiles": (99.9,)}},
+    "percentiles 99 and 99.9": {"convert": {"percentiles": (99.0, 99.9)}},
     "no correction of the bias": {"convert": {"bias_passes": 0}},
     "three corrections": {"convert": {"bias_passes": 3}},
 }

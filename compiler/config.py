@@ -90,8 +90,8 @@ class ConversionConfig:
     timesteps: int | str = field(default=32, metadata={ALSO: (AUTO,)})
     auto_timesteps: tuple[int, ...] = (4, 8, 16, 32, 64)
     auto_margin: float = 0.02
-    percentiles: tuple[float, ...] = (99.0, 99.9)
-    threshold_scales: tuple[float, ...] = (1.0, 1.5, 2.0)
+    percentiles: tuple[float, ...] = (99.9,)
+    threshold_scales: tuple[float, ...] = (0.7, 1.0, 1.5, 2.0, 3.0)
     bias_passes: int = 1
     pools: str = AUTO
     pool_margin: float = 0.01

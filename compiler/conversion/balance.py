@@ -14,7 +14,7 @@ From ANN", ICML 2021, there with real images).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,12 +25,17 @@ from compiler.chip.fields import (
     BIAS_MANT,
     HIDDEN_V_TH_MANT,
     READOUT_V_TH_MANT,
+    STATE_LIMIT,
+    STATE_SHIFT,
     WEIGHT,
 )
 from compiler.ir.ann import Conv2d
 from compiler.ir.geometry import Array, ConvGeometry, frozen
 from compiler.ir.snn import SnnLayer
 from compiler.ir.stages import Stage
+
+VOLTAGE_LIMIT = STATE_LIMIT >> STATE_SHIFT
+"""Mantissas where v clips."""
 
 _QUIET_CHANNEL = 0.3
 """A channel's scale is at least this share of its layer's: quiet channels are not blown up."""
@@ -46,6 +51,9 @@ _OWED_SPIKES = 0.5
 
 _SILENT_MARGIN = 1.0
 """Thresholds a step below any drive: room for corrections of the bias, which are far smaller."""
+
+_VOLTAGE_MARGIN = 2.0
+"""How far a voltage on the synthetic images stays from the end of the chip's range."""
 
 _ACCUMULATOR_SHARE = 0.8
 """Share of Loihi 1's 16-bit sum that the worst case may fill before training moves the weights."""
@@ -94,9 +102,20 @@ def _run_balanced(
     bias = np.maximum(bias, _per_output(_silencing(weight), bias))
     threshold = mantissa_scale(weight, bias)
     layer = _layer(stage, weight * threshold, bias * threshold, float(threshold), scale)
-    spikes, _ = run_float_layer(layer, spikes_tnhwc)
+    spikes, voltage = run_float_layer(layer, spikes_tnhwc)
     unit = _fit_unit(activation_nchw, _rate_nchw(spikes), scale)
-    return Balanced(replace(layer, unit=frozen(unit, np.float64)), spikes)
+    threshold = _within_the_state(threshold, float(np.abs(voltage).max(initial=0)))
+    layer = _layer(stage, weight * threshold, bias * threshold, float(threshold), unit)
+    return Balanced(layer, spikes)
+
+
+def _within_the_state(threshold: int, voltage: float) -> int:
+    """The threshold, or a smaller one: `voltage`, a silenced neuron's at the end, shall not clip.
+
+    Weights, biases and voltage scale with the threshold, so that the spikes stay the same.
+    """
+    share = VOLTAGE_LIMIT / (_VOLTAGE_MARGIN * max(voltage, 1e-12))
+    return threshold if share >= 1 else odd_threshold(threshold * share)
 
 
 def _silencing(weight: Array) -> Array:
@@ -154,7 +173,11 @@ def mantissa_scale(weight: Array, bias: Array) -> int:
 
     weight, bias: on the scale where the threshold is 1.
     """
-    largest = min(_largest_scale(weight, bias), HIDDEN_V_TH_MANT.high)
+    return odd_threshold(min(_largest_scale(weight, bias), HIDDEN_V_TH_MANT.high))
+
+
+def odd_threshold(largest: float) -> int:
+    """The largest odd threshold mantissa that is not above `largest`, at least the smallest."""
     odd = int((largest - 1) // 2) * 2 + 1
     return max(odd, HIDDEN_V_TH_MANT.low)
 

@@ -13,10 +13,12 @@ from compiler.chip.execute_float import encode_nhwc, run_float_layer, run_snn
 from compiler.chip.fields import ACCUMULATOR_LIMIT, BIAS_MANT, READOUT_V_TH_MANT, WEIGHT
 from compiler.config import ConversionConfig, SynthesisConfig
 from compiler.conversion import Conversion, convert
+from compiler.conversion.balance import VOLTAGE_LIMIT, balance_layer
 from compiler.ir import AnnGraph, AvgPool2d, Conv2d, ConvGeometry, Dense, Flatten, Relu
 from compiler.ir.geometry import frozen
 from compiler.ir.run_ann import run_ann_layers
 from compiler.ir.snn import Encoding, SnnLayer
+from compiler.ir.stages import Stage
 from compiler.ir.synthetic import SyntheticSet
 from compiler.passes import lower
 from compiler.quantization import quantize, step_bounds
@@ -127,6 +129,21 @@ def test_everything_fits_the_chip(converted: Conversion) -> None:
         assert (layer.i_decay, layer.v_decay) == (4096, 0)
     for bound in step_bounds(quantize(converted.graph)):
         assert bound.fits_accumulator and bound.worst < ACCUMULATOR_LIMIT
+
+
+def test_a_silenced_neuron_has_room_too(generator: Any) -> None:
+    """Many steps of strong inhibition: v stays within 24 bits, and the spikes are the same."""
+    weight = np.where(generator.random((4, 64)) < 0.7, -1.0, 1.0)
+    stage = Stage(
+        Dense("d", frozen(weight, np.float32), None), (64, 1, 1), (4, 1, 1), 0, readout=False
+    )
+    spikes = (generator.random((1024, 8, 1, 1, 64)) < 0.5).astype(np.uint8)
+    activation = np.maximum(spikes.mean(0).reshape(8, 64) @ weight.T, 0).reshape(8, 4, 1, 1)
+    scale = np.full(4, 4.0)
+    layer = balance_layer(stage, np.ones(64), activation, scale, spikes, 0).layer
+    _, voltage = run_float_layer(layer, spikes)
+    assert VOLTAGE_LIMIT / 4 < np.abs(voltage).max() <= VOLTAGE_LIMIT / 1.9
+    assert layer.threshold % 2 == 1
 
 
 def test_the_read_out_has_room(converted: Conversion, images_of_digits: SyntheticSet) -> None:
