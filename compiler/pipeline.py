@@ -49,7 +49,7 @@ STAGES: tuple[Stage, ...] = (
         "lower",
         "Rewriting it as convolution, dense and ReLU",
         steps.lower_step,
-        lambda run: run.request.target,
+        lambda run: [run.request.target, run.config.convert.pools],
         (_private(steps.LOWERED), _private(steps.LOWERED_POOLS)),
     ),
     Stage(

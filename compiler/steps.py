@@ -164,18 +164,20 @@ def _read_model(model: Model) -> AnnGraph:
 
 def lower_step(run: Run, tell: Tell) -> Results:
     """Rewrite the ANN, check every pass, and refuse what a named chip cannot hold."""
+    from compiler import fit
     from compiler.passes import lower, pools_as_neurons
-    from compiler.resources import estimate, require
 
-    lowered = lower(run.ann())
-    if run.request.target:
-        require(estimate(lowered.graph, run.request.target, run.config.convert.most_timesteps))
+    lowered, pools = lower(run.ann()), pools_as_neurons(run.ann())
+    target, config = run.request.target, run.config.convert
+    offered = pools.graph if pools is not None else None
+    if target:
+        offered = fit.refuse_what_does_not_fit(lowered.graph, offered, target, config)
     save(lowered.graph, run.folder.stage_file(LOWERED))
-    pools = pools_as_neurons(run.ann())
     run.folder.stage_file(LOWERED_POOLS).unlink(missing_ok=True)
-    if pools is not None:
-        save(pools.graph, run.folder.stage_file(LOWERED_POOLS))
-    for note in lowered.notes:
+    if offered is not None:
+        save(offered, run.folder.stage_file(LOWERED_POOLS))
+    doubts = [] if target else fit.chips_that_cannot_hold(lowered.graph, config.most_timesteps)
+    for note in (*lowered.notes, *doubts):
         tell.note(note)
     checks = {LOWERED: lowered, LOWERED_POOLS: pools}
     return {

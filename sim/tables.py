@@ -68,7 +68,7 @@ def latency(rows: Entries) -> list[Row]:
             quantities.latency(row["seconds_least"]),
             quantities.count(row["time_steps"]),
             quantities.latency(row["seconds_per_step"]),
-            str(row["slowest_layer"]),
+            _layer_title(row["slowest_layer"]),
             "-" if row["static_joules"] is None else quantities.joules(row["static_joules"]),
             quantities.energy_delay(row["energy_delay_product"]),
         )
@@ -88,6 +88,11 @@ def latency_notes(rows: Entries, sources: bool) -> list[str]:
             note += f". Source: {row['source']}"
         notes.append(note)
     return notes
+
+
+def _layer_title(name: str) -> str:
+    """A layer's name; a mere number, as torch gives, with the word before it."""
+    return f"layer {name}" if name.isdigit() else name
 
 
 def _without_input_layer(row: Mapping[str, Any], rows: Entries) -> Mapping[str, Any] | None:

@@ -13,30 +13,35 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sim.synops import count_operations
+from sim.synops import count_operations, fan_out, synaptic_operations
 
 pytest.importorskip("neurobench", reason="the dev group of pyproject.toml installs neurobench")
 
 
 @pytest.fixture(scope="module")
-def counted(recording):
-    """NeuroBench's numbers for every layer, fed with the spikes that arrived at it."""
+def by_step(recording):
+    """NeuroBench's two numbers for every layer and step, from the spikes that arrived at it."""
     import torch
     from neurobench.metrics.utils.layers import single_layer_MACs
 
     rows = []
     for layer, train in zip(recording.graph.layers, recording.spikes, strict=False):
         module = _torch_layer(layer)
-        totals = np.zeros(2, np.int64)
+        steps = []
         for spikes_nchw in train:
             inputs = torch.tensor(spikes_nchw, dtype=torch.float32)
             inputs = inputs if layer.kind == "conv" else inputs.flatten(1)
             effective, spiking = single_layer_MACs(inputs, module)
             everything, _ = single_layer_MACs(inputs, module, total=True)
             assert spiking
-            totals += [effective, everything]
-        rows.append(totals)
+            steps.append([int(effective), int(everything)])
+        rows.append(np.array(steps))
     return rows
+
+
+@pytest.fixture(scope="module")
+def counted(by_step):
+    return [steps.sum(0) for steps in by_step]
 
 
 def _torch_layer(layer):
@@ -64,6 +69,12 @@ def _torch_layer(layer):
 def test_effective_operations_agree_exactly(recording, counted):
     ours = count_operations(recording.result, recording.graph)[1:]
     assert [row.synops_effective for row in ours] == [totals[0] for totals in counted]
+
+
+def test_effective_operations_agree_at_every_step(recording, by_step):
+    for layer, train, steps in zip(recording.graph.layers, recording.spikes, by_step, strict=False):
+        ours = synaptic_operations(fan_out(layer, "effective"), train).sum(1)
+        np.testing.assert_array_equal(ours, steps[:, 0])
 
 
 def test_dense_operations_are_all_synapses_at_every_step(recording, counted):

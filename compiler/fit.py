@@ -1,0 +1,43 @@
+"""Whether the chips can hold a network, asked before anything is synthesized or trained."""
+
+from __future__ import annotations
+
+from compiler.config import AUTO, ConversionConfig
+from compiler.ir.ann import AnnGraph
+from compiler.resources import estimate, require
+from compiler.resources.chips import CHIPS
+
+
+def refuse_what_does_not_fit(
+    folded: AnnGraph, pools: AnnGraph | None, target: str, config: ConversionConfig
+) -> AnnGraph | None:
+    """`pools` again, or None where it is no choice on the chip `target`.
+
+    folded, pools: the lowered network with pools folded, and with neurons for pools where
+    that is another network. Raises ModelError with every hard rule that the form breaks which
+    is asked for; where either may be chosen, the folded one must fit.
+    """
+    steps = config.most_timesteps
+    if pools is None or config.pools == "fold":
+        require(estimate(folded, target, steps))
+        return pools
+    report = estimate(pools, target, steps)
+    if config.pools == AUTO:
+        require(estimate(folded, target, steps))
+        return None if any(broken.hard for broken in report.violations) else pools
+    require(report)
+    return pools
+
+
+def chips_that_cannot_hold(network: AnnGraph, timesteps: int) -> list[str]:
+    """A sentence for every chip of which the network breaks a hard rule."""
+    lines = []
+    for name, chip in CHIPS.items():
+        violations = estimate(network, name, timesteps).violations
+        layers = dict.fromkeys(broken.problem.layer for broken in violations if broken.hard)
+        if layers:
+            lines.append(
+                f"{chip.title} cannot hold it as it is (layer {', '.join(layers)}): the report "
+                f"says why, and --target {name} would refuse it"
+            )
+    return lines
