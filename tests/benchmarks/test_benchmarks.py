@@ -14,6 +14,7 @@ from benchmarks.common import OtherWork, alternate, median_ratio, speedups
 
 ROOT = Path(__file__).parents[2]
 PEERS = {
+    "simulator": {"lava", "slayer", "snntorch", "spikingjelly"},
     "training": {"slayer", "snntorch", "spikingjelly"},
 }
 
@@ -25,7 +26,14 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=sorted(PEERS))
+# Lava's start alone takes a quarter of a minute
+SUBJECTS = [
+    pytest.param(name, marks=[pytest.mark.slow] if "lava" in PEERS[name] else [])
+    for name in sorted(PEERS)
+]
+
+
+@pytest.fixture(scope="module", params=SUBJECTS)
 def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Subject, what was printed, and the JSON, of one quick run."""
     file = tmp_path_factory.mktemp("bench") / "figures.json"
