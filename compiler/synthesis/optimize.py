@@ -11,6 +11,7 @@ import torch
 from compiler.config import SynthesisConfig
 from compiler.errors import ModelError, one_problem
 from compiler.ir.ann import AnnGraph, Dense
+from compiler.ir.device import compute_device
 from compiler.ir.run_ann import to_module
 from compiler.ir.synthetic import SyntheticSet
 from compiler.synthesis.start import start_images
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from compiler.ir.geometry import Array
 
 Progress = Callable[[int, int], None]
+
+_AT_ONCE = 128
+"""Images optimized together: more would leave the cache, and take fresh memory at every step."""
 
 
 def synthesize(
@@ -37,32 +41,49 @@ def synthesize(
     targets = dirichlet_targets(similarity, config.count, config.concentrations, rng)
     order = rng.permutation(config.count)
     targets = targets[order]
-    module = to_module(graph).requires_grad_(False)
+    module = to_module(graph).requires_grad_(False).to(compute_device())
     images, logits = [], []
     for begin in range(0, config.count, config.batch):
         target = torch.from_numpy(targets[begin : begin + config.batch])
-        batch = _optimize(module, target, graph, config, generator)
+        batch = _make(module, target, graph, config, generator)
         images.append(batch)
         with torch.no_grad():
-            logits.append(module(batch.float() / 255).numpy())
+            logits.append(module(batch.float() / 255).cpu().numpy())
         if progress:
             progress(min(begin + config.batch, config.count), config.count)
-    pixels: Array = torch.cat(images).numpy()
+    pixels: Array = torch.cat(images).cpu().numpy()
     return SyntheticSet(pixels, targets, np.concatenate(logits), config.held_out)
 
 
-def _optimize(
+def _make(
     module: torch.nn.Module,
     target: torch.Tensor,
     graph: AnnGraph,
     config: SynthesisConfig,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """One batch of images, uint8."""
+    """One batch of images, uint8; random numbers are drawn for the batch as a whole."""
     count = len(target)
     temperature = _temperatures(count, config, generator)
-    images = start_images(count, graph.input_shape, generator)
-    images = images.contiguous(memory_format=torch.channels_last).requires_grad_()
+    start = start_images(count, graph.input_shape, generator)
+    made = []
+    for begin in range(0, count, _AT_ONCE):
+        part = slice(begin, begin + _AT_ONCE)
+        made.append(_optimize(module, start[part], target[part], temperature[part], config))
+    return torch.cat(made)
+
+
+def _optimize(
+    module: torch.nn.Module,
+    start: torch.Tensor,
+    target: torch.Tensor,
+    temperature: torch.Tensor,
+    config: SynthesisConfig,
+) -> torch.Tensor:
+    """Images after `config.steps` steps from `start`, uint8, on the device of the network."""
+    device = compute_device()
+    target, temperature = target.to(device), temperature.to(device)
+    images = start.to(device, memory_format=torch.channels_last, copy=True).requires_grad_()
     optimizer = torch.optim.Adam([images], config.learning_rate)
     for _ in range(config.steps):
         log_probabilities = torch.log_softmax(module(images) / temperature, 1)
