@@ -129,10 +129,10 @@ def test_help_loads_nothing_heavy(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_answers_in_under_a_second(command: str) -> None:
+def test_help_answers_in_seven_tenths_of_a_second(command: str) -> None:
     """The quickest of a few, since other work may hold the machine up."""
     seconds = []
-    for _ in range(5):
+    for _ in range(9):
         started = time.perf_counter()
         subprocess.run(
             [sys.executable, "-m", command, "--help"],
@@ -141,6 +141,6 @@ def test_help_answers_in_under_a_second(command: str) -> None:
             check=True,
         )
         seconds.append(time.perf_counter() - started)
-        if seconds[-1] < 1:
+        if seconds[-1] < HELP_SECONDS:
             break
-    assert min(seconds) < 1
+    assert min(seconds) < HELP_SECONDS
