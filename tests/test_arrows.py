@@ -107,6 +107,7 @@ def test_no_module_imports_itself_in_a_circle() -> None:
 
 
 COMMANDS = ("compiler.export", "sim.run", "audit.leakage", "audit.judges.train")
+HELP_SECONDS = 0.7
 HEAVY = ("torch", "lava", "onnx", "numba", "scipy", "sklearn", "h5py", "matplotlib", "numpy")
 PROBE = """
 import runpy, sys
