@@ -63,6 +63,7 @@ def test_lava_gives_the_same_figures_for_the_same_samples(network: Path) -> None
         key: reference[key] for key in reference if key not in own
     }
     assert sum(row["spikes_per_sample"] for row in lava["layers"][1:]) > 0
+    assert len(lava["operations_by_step"]) == 3 and sum(lava["synops_by_sample"]) > 0
     assert lava["voltage_saturations"] is None
     assert "8 samples" in lava["notes"][0]
 
