@@ -18,6 +18,9 @@ from compiler.errors import AuditError, one_problem
 Judged = Mapping[str, Mapping[str, Recognition]]
 """Subject -> attack -> what the judges say."""
 
+RATES = ("worst", "blackbox", "whitebox", "floor", "ceiling")
+"""Recognition rates of the summary, each with its interval."""
+
 MARGIN = 0.10
 """How far below the ANN's the converted network's worst rate may lie, beyond chance.
 
@@ -33,28 +36,32 @@ def summarise(
 
     `highest_floor` is the highest rate of any attack on random weights.
 
-    access: attack -> `weights` or `queries`. worst, floor, ceiling and blackbox are rates 0..1;
-    blackbox is None where no attack by queries was made.
+    access: attack -> `weights` or `queries`. The rates are 0..1; blackbox and whitebox are the
+    best by queries alone and with the weights, None where no such attack was made.
     """
     encrypted = judged["encrypted"]
     worst = _worst(encrypted)
     queries = {name: found for name, found in encrypted.items() if access[name] == "queries"}
+    weights = {name: found for name, found in encrypted.items() if access[name] == "weights"}
     blackbox = _worst(queries) if queries else None
+    whitebox = _worst(weights) if weights else None
     rates = {
         "worst": encrypted[worst],
         "floor": judged["random"][worst],
         "ceiling": real,
         **({"blackbox": queries[blackbox]} if blackbox else {}),
+        **({"whitebox": weights[whitebox]} if whitebox else {}),
     }
     intervals = {name: found.rate(seed).as_dict() for name, found in rates.items()}
     return {
         "worst_attack": worst,
         "blackbox_attack": blackbox,
+        "whitebox_attack": whitebox,
         "highest_floor": _highest(judged["random"], seed),
-        **{name: _value(intervals, name) for name in ("worst", "blackbox", "floor", "ceiling")},
+        **{name: _value(intervals, name) for name in RATES},
         "intervals": intervals,
-        "gain_over_floor": _gain(rates, "floor", seed),
-        "gain_over_blackbox": _gain(rates, "blackbox", seed),
+        "gain_over_floor": _gain(rates, "worst", "floor", seed),
+        "gain_over_blackbox": _gain(rates, "whitebox", "blackbox", seed),
         "sanity": _sanity(judged, seed),
     }
 
@@ -105,7 +112,9 @@ def _value(intervals: Mapping[str, Mapping[str, float]], name: str) -> float | N
     return intervals[name]["value"] if name in intervals else None
 
 
-def _gain(rates: Mapping[str, Recognition], over: str, seed: int) -> dict[str, float] | None:
-    if over not in rates:
+def _gain(
+    rates: Mapping[str, Recognition], of: str, over: str, seed: int
+) -> dict[str, float] | None:
+    if of not in rates or over not in rates:
         return None
-    return difference_estimate(rates["worst"].shares_n, rates[over].shares_n, seed).as_dict()
+    return difference_estimate(rates[of].shares_n, rates[over].shares_n, seed).as_dict()

@@ -231,7 +231,7 @@ def rate_dots(
     rows: title -> name -> value, low, high (shares 0..1); colours follow the order of names,
     and what is not among them is drawn in the colour of text.
     """
-    left, width, step = 108, 230, 12 + 7 * len(names)
+    left, width, step = 146, 192, 12 + 7 * len(names)
     height = step * len(rows)
     parts = [
         f'<line class="grid" x1="{left + width * i / 4}" x2="{left + width * i / 4}" y1="0" '

@@ -108,14 +108,15 @@ def _training(audit: Audit) -> str:
 def _blackbox(audit: Audit) -> str:
     gain = audit.get("gain_over_blackbox")
     if gain is None:
-        return "No attack by queries alone was made, so that what the weights add is not known."
+        return "Attacks by queries and by weights cannot be compared: one kind was left out."
     opening = (
         f"An attacker who only queries the network ({audit['blackbox_attack']}) reaches "
-        f"{percent(audit['blackbox'])}; knowing the weights adds {points(gain)}"
+        f"{percent(audit['blackbox'])}, one who reads its weights ({audit['whitebox_attack']}) "
+        f"{percent(audit['whitebox'])}, a difference of {points(gain)}"
     )
     if gain["low"] > 0:
-        return f"{opening}."
-    return f"{opening}, which may be chance: hiding the weights better would not help."
+        return f"{opening}: the weights tell more than the answers do."
+    return f"{opening}: hiding the weights better would not help against these attacks."
 
 
 def _membership(audit: Audit) -> Iterator[str]:

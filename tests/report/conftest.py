@@ -287,6 +287,8 @@ def leakage() -> dict[str, Any]:
         "blackbox_attack": "clone",
         "worst": 0.79,
         "blackbox": 0.70,
+        "whitebox_attack": "deep",
+        "whitebox": 0.79,
         "floor": 0.11,
         "highest_floor": {"attack": "clone", **ends(0.12)},
         "ceiling": 0.93,

@@ -21,7 +21,7 @@ def test_the_quote_and_every_attack_are_on_the_page(complete, tmp_path):
         "11.0 % (floor)",
         "93.0 % (ceiling)",
         leakage.NO_GUARANTEE,
-        "knowing the weights adds +9.0 points",
+        "a difference of +9.0 points",
         "too few",
         "599 test images show no false-positive rate",
         "1.50 x",
@@ -37,9 +37,9 @@ def test_every_rate_is_drawn_with_its_interval(complete):
         [("deep", {"ann": {"value": 0.5, "low": 0.25, "high": 1.0}})], ("ann", "random")
     )
     assert "<title>ann: 50.0% (25.0% to 100.0%)</title>" in drawing
-    assert 'cx="223.0"' in drawing
-    assert 'x="165.5"' in drawing
-    assert 'width="172.5"' in drawing
+    assert 'cx="242.0"' in drawing
+    assert 'x="194.0"' in drawing
+    assert 'width="144.0"' in drawing
 
 
 def test_pictures_are_shown_only_where_they_are_given(complete, tmp_path):
