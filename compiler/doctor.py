@@ -70,6 +70,7 @@ def examine(out: Path) -> Iterator[Check]:
     for package, wanted in PACKAGES.items():
         yield check_package(package, wanted)
     yield from check_training(_probe())
+    yield check_engine()
     yield check_folder(out)
     yield check_memory(_available_memory())
     yield check_shared_memory(_shared_memory())
@@ -148,6 +149,17 @@ def usable_cores() -> float:
     except (OSError, ValueError):
         return cores
     return cores if quota == "max" else min(cores, int(quota) / int(period))
+
+
+def check_engine() -> Check:
+    """Whether the simulator runs compiled; it is slower, not otherwise, without a compiler."""
+    from compiler.chip.engine.run import engine
+
+    found = engine()
+    if found.name == "c++":
+        return Check("simulator", "ok", "compiled by this machine's C++ compiler")
+    remedy = "install a C++ compiler (g++ or clang++) or name one in CXX; results stay the same"
+    return Check("simulator", "note", f"runs in {found.name}: {found.reason}", remedy)
 
 
 def check_folder(out: Path) -> Check:

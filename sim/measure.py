@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
+from compiler.distributed import World
 from compiler.errors import Problem, UsageError
 from compiler.ir.chip import ChipGraph
 from compiler.ir.snn import Code, Encoding
@@ -45,9 +46,12 @@ class Request:
     time_limit: float | None = None
 
 
-def measure(request: Request, progress: Progress | None = None) -> dict[str, Any]:
+def measure(
+    request: Request, progress: Progress | None = None, world: World | None = None
+) -> dict[str, Any]:
     """Run a file and return the content of `sim.run --json`.
 
+    world: the processes that share the samples; all but the main one return {}.
     Raises what netx_export.read_netx, sim.datasets.load_dataset and sim.lava raise,
     UsageError listing settings that neither the file nor the request has, and
     EnvironmentProblem for a backend that is not there.
@@ -59,7 +63,10 @@ def measure(request: Request, progress: Progress | None = None) -> dict[str, Any
     file = open_network(request.network)
     timesteps, encoding = _settings(file.graph, request)
     data = _load(request, file.graph)
-    result, traces = _run(request, file.graph, data, timesteps, encoding, progress)
+    run = _run(request, file.graph, data, timesteps, encoding, progress, world or World())
+    if run is None:
+        return {}
+    result, traces = run
     notes = [
         *_file_notes(file, request),
         *_data_notes(file.graph, data, request),
@@ -125,8 +132,14 @@ def _run(
     timesteps: int | None,
     encoding: Encoding | None,
     progress: Progress | None,
-) -> tuple[SimulationResult, Iterable[NetworkTrace]]:
-    """What was counted over all samples, and every spike of a few of them."""
+    world: World,
+) -> tuple[SimulationResult, Iterable[NetworkTrace]] | None:
+    """What was counted over all samples, and every spike of a few of them.
+
+    None in all processes but the main one, which alone runs Lava.
+    """
+    if request.backend == "lava" and not world.main:
+        return None
     if request.backend == "lava":
         from sim.costs import first_samples
         from sim.lava import simulate_lava
@@ -142,10 +155,12 @@ def _run(
         return run.result, [first_samples(run.trace)]
     from sim.costs import reference_traces
     from sim.reference import simulate
+    from sim.shares import simulate_share
 
     # compiled code is loaded in the first call; it is no part of the speed
     simulate(graph, data.images_nchw[:1], timesteps=timesteps, encoding=encoding)
-    result = simulate(
+    result = simulate_share(
+        world,
         graph,
         data.images_nchw,
         timesteps=timesteps,
@@ -153,6 +168,8 @@ def _run(
         progress=progress,
         fan_outs=operation_tables(graph),
     )
+    if result is None:
+        return None
     return result, reference_traces(graph, data.images_nchw, timesteps, encoding)
 
 
@@ -172,6 +189,7 @@ def _figures(
         "samples": result.samples,
         "timesteps": result.timesteps,
         "backend": result.backend,
+        "engine": result.engine or None,
         "seconds": result.seconds,
         "samples_per_second": result.samples / result.seconds if result.seconds else None,
         "read_out": "voltage" if graph.layers[-1].readout else "spike_count",

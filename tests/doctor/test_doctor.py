@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from compiler import doctor
+from compiler.chip.engine.build import ENGINE_VARIABLE
+from compiler.chip.engine.run import engine
 from compiler.doctor import Check
 from compiler.export import run
 
@@ -37,6 +39,14 @@ def test_a_failed_import_of_slayer_is_a_fix_with_its_last_line() -> None:
     checks = list(doctor.check_training("ModuleNotFoundError: No module named 'pkg_resources'"))
     assert [check.verdict for check in checks] == ["fix"]
     assert "pkg_resources" in checks[0].found
+
+
+def test_the_simulator_without_a_compiler_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENGINE_VARIABLE, "numba")
+    check = doctor.check_engine()
+    assert check.verdict == "note" and "numba" in check.found and "CXX" in check.remedy
+    monkeypatch.delenv(ENGINE_VARIABLE)
+    assert (doctor.check_engine().verdict == "ok") == (engine().name == "c++")
 
 
 def test_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def test_figures_are_those_of_the_simulator(network: Path, graph: ChipGraph) -> 
 def test_lava_gives_the_same_figures_for_the_same_samples(network: Path) -> None:
     lava = figures(network, "--data", "digits", "--backend", "lava", "--seed", "3")
     reference = figures(network, "--data", "digits", "--samples", "8", "--seed", "3")
-    own = ("backend", "seconds", "samples_per_second", "voltage_saturations", "notes")
+    own = ("backend", "engine", "seconds", "samples_per_second", "voltage_saturations", "notes")
     assert lava["samples"] == 8
     assert {key: lava[key] for key in lava if key not in own} == {
         key: reference[key] for key in reference if key not in own
