@@ -47,6 +47,9 @@ _FITTED = 256
 _BATCH = 128
 _RATE = 2e-4
 _DREAM_STEPS = 20
+_SHARE = 4
+"""A network that starts from the right weights needs this part of a fresh copy's training."""
+
 _SILENT = 1e-3
 """Variance of rates below which a layer says next to nothing."""
 
@@ -55,7 +58,8 @@ def run(
     subject: Subject, budget: Budget, seed: int, progress: Progress | None = None
 ) -> AttackImages:
     """Images by inversion of a fitted network; the ANN, which is one, is inverted as it is."""
-    meter = Meter(progress, budget.training_steps + _DREAM_STEPS + budget.gradient_steps)
+    training = budget.training_steps // _SHARE if subject.spiking else -_DREAM_STEPS
+    meter = Meter(progress, training + _DREAM_STEPS + budget.gradient_steps)
     generator = torch.Generator().manual_seed(seed)
     graph = subject.network
     if isinstance(graph, ChipGraph):
@@ -82,12 +86,12 @@ def fitted_network(
     module = to_module(subject.reconverted("relu"))
     seen = meter.observe(graph, start_images(half, shape, generator))
     fit_transfers(module, seen)
-    steps = budget.training_steps // 2
-    _imitate(module, seen, steps, generator, meter)
+    steps = budget.training_steps // _SHARE
+    _imitate(module, seen, steps // 2, generator, meter)
     model = Scored(module, shape)
     asked = dreams([model], shape, subject.classes, half, _DREAM_STEPS, generator, meter)
     seen = seen.joined(meter.observe(graph, asked))
-    error = _imitate(module, seen, budget.training_steps - steps, generator, meter)
+    error = _imitate(module, seen, steps - steps // 2, generator, meter)
     return module, error
 
 

@@ -70,7 +70,7 @@ def test_fitting_undoes_a_leak_that_the_plain_reading_knows_nothing_of(
     graph = leaky(encrypted)
     subject = Subject("encrypted", graph)
     meter, generator = Meter(None, 1), torch.Generator().manual_seed(0)
-    budget = replace(QUICK, queries=500, training_steps=60)
+    budget = replace(QUICK, queries=500, training_steps=240)
     module, error = fitted_network(subject, graph, budget, generator, meter)
     images = load_dataset("digits", (1, 8, 8), 300).images_nchw
     expected = subject.logits(images)
