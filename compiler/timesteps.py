@@ -18,9 +18,6 @@ from sim.results import SimulationResult
 MOST_CHOICE_SAMPLES = 128
 """Images for the energy at every number of time-steps that a choice is made from."""
 
-MOST_STEP_SAMPLES = 500
-"""Images for the accuracy at fewer time-steps; more would cost as much as the whole evaluation."""
-
 
 def choice_row(choice: TimestepChoice, images_nchw: Array, margin: float) -> dict[str, Any]:
     """The report's `conversion.timestep_choice`.
@@ -60,15 +57,15 @@ def accuracy_by_timestep(
 ) -> list[dict[str, Any]]:
     """The same integers run for fewer time-steps, and for all; nothing is balanced again.
 
-    result: the run of all time-steps, over all images. At most MOST_STEP_SAMPLES images are
-    used; accuracy is None without labels.
+    result: the run of all time-steps. Every run is over all images; accuracy is None without
+    labels.
     """
-    images = judge.images_nchw[:MOST_STEP_SAMPLES]
+    images = judge.images_nchw
     fewer = [steps for steps in TIMESTEP_CHOICES if steps < result.timesteps]
     runs = [*(simulate(chip, images, timesteps=steps) for steps in fewer), result]
     rows = []
     for run in runs:
-        answers_n = run.predictions_n[: len(images)]
+        answers_n = run.predictions_n
         row = {
             "timesteps": run.timesteps,
             "accuracy": judge.accuracy(answers_n),
