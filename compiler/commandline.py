@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from compiler.distributed import is_main_process
 from compiler.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -39,7 +40,7 @@ def run_command(
     arguments: None for those of the process. Errors go to the standard error as text;
     SIGTERM counts as an interrupt. Threads of OpenMP sleep while they wait unless the
     environment says otherwise: where other work shares the cores, waiting busily made
-    small tensors ten times slower.
+    small tensors ten times slower. Of several processes (compiler.distributed) one prints.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     before = signal.signal(signal.SIGTERM, _interrupt)
@@ -47,10 +48,12 @@ def run_command(
     try:
         status = command.main(given, prog_name=f"python -m {module}", standalone_mode=False)
     except click.ClickException as problem:
-        problem.show()
+        if is_main_process():
+            problem.show()
         return EXIT_USAGE
     except CompilerError as problem:
-        click.echo(f"error: {problem}", err=True)
+        if is_main_process():
+            click.echo(f"error: {problem}", err=True)
         return problem.exit_status
     except (click.Abort, KeyboardInterrupt):
         click.echo(when_interrupted, err=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from compiler.commandline import run_command
+from compiler.distributed import open_world
 
 if TYPE_CHECKING:
     from compiler.steps import CompileRequest
@@ -81,21 +83,34 @@ def export(**options: Any) -> None:
     MODEL is a .onnx file, a .safetensors file with --arch, or pkg.module:factory; it is fed
     pixels in [0, 1], minus --mean, over --std. Without MODEL and --preset the embedded
     default is compiled: preset digits. Only DIR/model.net is made to leave the house.
+    Under torchrun the processes share the training's batches.
     """
     first, last, quiet = options.pop("first"), options.pop("last"), options.pop("quiet")
     if options.pop("doctor"):
         from compiler.doctor import diagnose
 
         click.get_current_context().exit(diagnose(options["out"], quiet))
-    from compiler.pipeline import compile_network
-
     _check_order(first, last)
     request = _request(options)
+    with open_world() as world:
+        if world.main:
+            _compile(replace(request, world=world), quiet, first, last)
+        else:
+            from compiler.helpers import help_along
+
+            help_along(world)
+
+
+def _compile(request: CompileRequest, quiet: bool, first: str | None, last: str | None) -> None:
+    """The compile of the main process."""
+    from compiler.pipeline import compile_network
+
     screen = _screen(quiet)
     try:
         folder = compile_network(request, screen, first, last)
     finally:
         screen.close()
+        request.world.tell(None)
     screen.finish(folder.path, complete=last in (None, "report"))
 
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from compiler.config import CompileConfig
+from compiler.distributed import World
 from compiler.errors import AgreementError, DataError, Problem
 from compiler.ir.ann import AnnGraph, InputAffine
 from compiler.ir.chip import ChipGraph
@@ -67,6 +68,7 @@ class CompileRequest:
     lava_samples: int = 8
     target: str | None = None
     command: str = ""
+    world: World = field(default_factory=World)
 
 
 @dataclass(frozen=True)
@@ -204,20 +206,20 @@ def synthesize_step(run: Run, tell: Tell) -> Results:
 def encrypt_step(run: Run, tell: Tell) -> Results:
     """Train with SLAYER blocks, going on from a checkpoint of the same settings."""
     from compiler.encryption.checkpoint import Checkpoints
-    from compiler.encryption.train import encrypt
+    from compiler.helpers import encrypt_together
 
     path = run.folder.stage_file(CHECKPOINT)
     converted = run.folder.records["convert"].key
     checkpoints = Checkpoints(path, key_of(converted, asdict(run.config.encrypt), run.config.seed))
-    encryption = encrypt(
-        run.matched(),
-        run.converted(),
-        run.synthetic(),
-        run.config.encrypt,
-        run.config.seed,
-        tell.progress,
-        checkpoints.write,
-        checkpoints.read(),
+    encryption = encrypt_together(
+        run.request.world,
+        {"progress": tell.progress, "checkpoint": checkpoints.write},
+        graph=run.matched(),
+        network=run.converted(),
+        synthetic=run.synthetic(),
+        config=run.config.encrypt,
+        seed=run.config.seed,
+        resume=checkpoints.read(),
     )
     save(encryption.graph, run.folder.stage_file(ENCRYPTED))
     path.unlink(missing_ok=True)

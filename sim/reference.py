@@ -46,6 +46,7 @@ def simulate(
     batch: int | None = None,
     progress: Progress | None = None,
     fan_outs: FanOuts = (),
+    first_index: int = 0,
 ) -> SimulationResult:
     """Run images through a network and count.
 
@@ -54,6 +55,7 @@ def simulate(
     number of samples done and their total. Every sample starts from rest.
     fan_outs: for every layer any number of int64 tables (C, H, W) of its input: the
     operations that one spike of that neuron causes; they are summed in `events_nt`.
+    first_index: number of the first image in its set, which the `poisson` code depends on.
     Raises DataError and UsageError as sim.encoding.drive_from_images does, ChipRangeError for
     sums of weights beyond 32 bits.
     """
@@ -65,7 +67,7 @@ def simulate(
     tally = _Tally(graph)
     for start in range(0, len(images), size):
         part = images[start : start + size]
-        tally.add(run.run(part, start))
+        tally.add(run.run(part, first_index + start))
         if progress is not None:
             progress(start + len(part), len(images))
     return tally.result(steps, time.perf_counter() - started)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from compiler.commandline import check_writable, run_command, write_json
+from compiler.distributed import open_world
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -34,15 +35,18 @@ def simulate_file(json_file: Path | None, quiet: bool, **options: Any) -> None:
     Prints accuracy, spikes, synaptic operations and energy from the backend's own spikes.
     `reference` is the integer simulator of this project; `lava` runs Lava's fixed-point
     models on the CPU, with the same spikes, hundreds of times slower; `loihi2` needs
-    Intel's extension of Lava.
+    Intel's extension of Lava. Under torchrun the processes share the samples.
     """
     from sim.measure import Request, measure
     from sim.show import progress_bar, show
 
     if json_file is not None:
         check_writable(json_file)
-    with progress_bar(wanted=not quiet) as progress:
-        figures = measure(Request(**options), progress)
+    with open_world() as world:
+        with progress_bar(wanted=world.main and not quiet) as progress:
+            figures = measure(Request(**options), progress, world)
+        if not world.main:
+            return
     if json_file is not None:
         write_json(json_file, figures)
     if not quiet:

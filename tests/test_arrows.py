@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("compiler", "netx_export", "sim", "audit")
 GROUND = {"compiler.errors", "compiler.ir", "compiler.chip"}
-FRAME = {"compiler.commandline", "compiler.quantities", "compiler.versions"}
+FRAME = {"compiler.commandline", "compiler.distributed", "compiler.quantities", "compiler.versions"}
 PARTS = ("frontend", "passes", "synthesis", "conversion", "encryption", "quantization")
 ALLOWED: dict[str, set[str]] = {
     "compiler.errors": set(),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -57,6 +57,27 @@ class TrainingState:
 Checkpoint = Callable[[TrainingState], None]
 
 
+class Team(Protocol):
+    """The processes that train together, each on its part of every batch."""
+
+    def share(self, count: int) -> slice:
+        """This process's part of `count` samples."""
+
+    def total(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Replace tensors by their sums over all processes."""
+
+
+class _Alone:
+    """One process, which trains on whole batches."""
+
+    def share(self, count: int) -> slice:
+        """All of them."""
+        return slice(0, count)
+
+    def total(self, tensors: Sequence[torch.Tensor]) -> None:
+        """They are the sums."""
+
+
 class _Teacher:
     """The ANN, asked for logits and for the firing rates its activations stand for."""
 
@@ -88,15 +109,18 @@ def encrypt(
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
     resume: TrainingState | None = None,
+    team: Team | None = None,
 ) -> Encryption:
     """Train `network` (converted from the lowered `graph`) on synthetic images alone.
 
     Weights and biases are seen rounded to the chip's integers, u wraps and v clips as on the chip.
     Stops when the held-out loss has not improved for `config.patience` epochs and returns
     the best epoch, which may be 0. `checkpoint` is given the state after every epoch;
-    `resume` takes one. Raises EnvironmentProblem if the loss is no number.
+    `resume` takes one. `team`: processes that were all called with the same arguments; they
+    share every batch, and gradients are summed over them. Raises EnvironmentProblem if the loss
+    is no number.
     """
-    trainer = _Trainer(graph, network, synthetic, config, seed)
+    trainer = _Trainer(graph, network, synthetic, config, seed, team or _Alone())
     if resume is not None:
         trainer.restore(resume)
     else:
@@ -120,8 +144,9 @@ class _Trainer:
         synthetic: SyntheticSet,
         config: EncryptionConfig,
         seed: int,
+        team: Team,
     ) -> None:
-        self.config, self.seed, self.synthetic = config, seed, synthetic
+        self.config, self.seed, self.synthetic, self.team = config, seed, synthetic, team
         surrogate = Surrogate(config.surrogate_width, 2 / network.timesteps)
         torch.manual_seed(seed)
         self.device = compute_device()
@@ -144,10 +169,16 @@ class _Trainer:
             loss, _ = self._loss(self.images[chosen], drawn)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            self._sum_gradients()
             self.optimizer.step()
             if progress:
                 progress((epoch - 1) * steps + step + 1, self.config.epochs * steps)
         self._check_finite(epoch)
+
+    def _sum_gradients(self) -> None:
+        """Of the team's parts of a batch."""
+        parameters = (p for group in self.optimizer.param_groups for p in group["params"])
+        self.team.total([p.grad for p in parameters if p.grad is not None])
 
     def _set_rate(self, share: float) -> None:
         """Half a cosine from the learning rate down to a hundredth of it."""
@@ -156,21 +187,28 @@ class _Trainer:
             group["lr"] = self.config.learning_rate * factor
 
     def _loss(self, images: Array, first_index: int) -> tuple[torch.Tensor, float]:
-        """Training loss of a batch, and its share of samples that agree with the ANN.
+        """This process's part of a batch's loss, and of its share of samples that agree.
 
-        `first_index` gives the `poisson` code new random numbers for every batch.
+        The parts of all processes add up to those of the whole batch. `first_index` gives the
+        `poisson` code new random numbers for every batch.
         """
+        part = self.team.share(len(images))
+        weight = (part.stop - part.start) / len(images)
+        # a process without a sample of a small batch runs one all the same, and it counts nothing
+        images = images[part] if weight else images[:1]
         teacher_logits, teacher_rates = self.teacher(torch.from_numpy(images).to(self.device))
-        spikes = torch.from_numpy(encode_nhwc(images, self.network.graph, first_index))
+        spikes = torch.from_numpy(encode_nhwc(images, self.network.graph, first_index + part.start))
         voltage, hidden = self.network(spikes.to(self.device))
         logits = voltage * self.logit_scale
         loss = distillation(logits, teacher_logits, self.config.distill_temperature)
-        for counts, target in zip(hidden, teacher_rates, strict=True):
+        scales = torch.stack([target.square().mean() * weight for target in teacher_rates])
+        self.team.total([scales])
+        for counts, target, scale in zip(hidden, teacher_rates, scales, strict=True):
             error = functional.mse_loss(counts / self.network.graph.timesteps, target)
-            share = error / target.square().mean().clamp_min(1e-9)
+            share = error / scale.clamp_min(1e-9)
             loss = loss + self.config.hidden_weight * share / len(hidden)
         agreement = (logits.argmax(1) == teacher_logits.argmax(1)).float().mean()
-        return loss, float(agreement)
+        return loss * weight, float(agreement) * weight
 
     def judge(self, epoch: int) -> None:
         """Measure on the held-out images and keep the network if it is the best so far."""
@@ -181,9 +219,16 @@ class _Trainer:
                 part_loss, part_agreement = self._loss(part, start)
                 loss += float(part_loss) * len(part) / len(images)
                 agreement += part_agreement * len(part) / len(images)
+        loss, agreement = self._summed(loss, agreement)
         if not self.epochs or loss < min(entry.loss for entry in self.epochs):
             self.best = copy.deepcopy(self.network.state_dict())
         self.epochs.append(Epoch(epoch, loss, agreement))
+
+    def _summed(self, *values: float) -> list[float]:
+        """Each value summed over the team."""
+        sums = [torch.tensor([value], dtype=torch.float64) for value in values]
+        self.team.total(sums)
+        return [float(total) for total in sums]
 
     def exhausted(self) -> bool:
         """Whether the held-out loss has stopped improving."""
