@@ -51,16 +51,16 @@ QUICK = Budget(
     spiking_full_steps=8,
     queries_per_image=400,
     queries=4_000,
-    training_steps=800,
+    training_steps=500,
 )
 FULL = Budget(
     images_per_class=50,
     gradient_steps=300,
     spiking_steps=50,
     spiking_full_steps=10,
-    queries_per_image=600,
+    queries_per_image=400,
     queries=16_000,
-    training_steps=3_000,
+    training_steps=2_500,
 )
 
 
