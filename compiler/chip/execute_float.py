@@ -10,7 +10,7 @@ import numpy as np
 
 from compiler.chip.encoding import encode
 from compiler.chip.engine.plan import plan_layers
-from compiler.chip.engine.run import Wanted, run_images, run_spikes, unpack
+from compiler.chip.engine.run import Wanted, run_images, run_spikes, spikes_of
 from compiler.chip.engine.run import batch_size as engine_batch
 from compiler.ir.geometry import Array
 from compiler.ir.snn import SnnGraph, SnnLayer
@@ -47,5 +47,5 @@ def run_float_layer(layer: SnnLayer, spikes_tnhwc: Array) -> tuple[Array, Array]
     """Spikes uint8 (T, N, H, W, C) and last voltage float32 (N, H*W*C) of one layer."""
     height, width, channels = spikes_tnhwc.shape[2:]
     plans = plan_layers([layer], (channels, height, width))
-    output = run_spikes(plans, spikes_tnhwc, Wanted(planes=True))[-1]
-    return unpack(output, plans[0]), np.asarray(output.voltage_nm)
+    output = run_spikes(plans, spikes_tnhwc, Wanted(spikes=True))[-1]
+    return spikes_of(output, plans[0]), np.asarray(output.voltage_nm)

@@ -10,7 +10,7 @@ import pytest
 
 from compiler.chip.engine.build import ENGINE_VARIABLE
 from compiler.chip.engine.plan import plan_layers
-from compiler.chip.engine.run import Wanted, engine, run_spikes, unpack
+from compiler.chip.engine.run import Wanted, engine, run_spikes, spikes_of
 from compiler.ir.chip import ChipLayer, CubaFields
 from compiler.ir.geometry import ConvGeometry, frozen
 
@@ -170,12 +170,12 @@ def _sums(layer: ChipLayer, weight: Any, spikes_tnchw: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def spikes_of() -> Callable[..., Any]:
-    return _spikes_of
+def run_chain() -> Callable[..., Any]:
+    return _run_chain
 
 
-def _spikes_of(layers: list[ChipLayer], spikes_tnchw: Any) -> tuple[Any, Any]:
+def _run_chain(layers: list[ChipLayer], spikes_tnchw: Any) -> tuple[Any, Any]:
     """Output of the last of some layers, and its spikes (T, N, C, H, W)."""
     plans = plan_layers(layers, spikes_tnchw.shape[2:])
-    output = run_spikes(plans, np.moveaxis(spikes_tnchw, 2, -1), Wanted(planes=True))[-1]
-    return output, np.moveaxis(unpack(output, plans[-1]), -1, 2)
+    output = run_spikes(plans, np.moveaxis(spikes_tnchw, 2, -1), Wanted(spikes=True))[-1]
+    return output, np.moveaxis(spikes_of(output, plans[-1]), -1, 2)

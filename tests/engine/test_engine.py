@@ -26,13 +26,13 @@ def _input(shape: tuple[int, ...], seed: int, share: float, steps: int = STEPS) 
     return (generator.random((steps, SAMPLES, *shape)) < share).astype(np.uint8)
 
 
-def _check(layers: list[ChipLayer], spikes: Any, plain: Any, spikes_of: Any) -> list[Any]:
+def _check(layers: list[ChipLayer], spikes: Any, plain: Any, run_chain: Any) -> list[Any]:
     """Compare the chain, layer by layer, each with all before it in one run."""
     found = []
     given_ = spikes
     for depth, layer in enumerate(layers, 1):
         expected = plain(layer, spikes)
-        output, spikes = spikes_of(layers[:depth], given_)
+        output, spikes = run_chain(layers[:depth], given_)
         name = layer.name
         np.testing.assert_array_equal(spikes, expected["spikes"], err_msg=name)
         last_first = np.moveaxis(expected["v"], 1, -1).reshape(SAMPLES, -1)
@@ -64,7 +64,7 @@ def test_random_networks(
     random_layers: Callable[..., list[ChipLayer]],
     use_engine: Callable[[str], None],
     plain: Any,
-    spikes_of: Any,
+    run_chain: Any,
     monkeypatch: pytest.MonkeyPatch,
     seed: int,
     share: float,
@@ -75,45 +75,45 @@ def test_random_networks(
     use_engine(name)
     monkeypatch.setattr("compiler.chip.engine.tables.CROSSOVERS", ((1 << 30, crossover),))
     layers = random_layers(seed, loud, groups)
-    _check(layers, _input(layers[0].input_shape, seed, share), plain, spikes_of)
+    _check(layers, _input(layers[0].input_shape, seed, share), plain, run_chain)
 
 
 def test_u_wraps_and_v_clips(
-    each_engine: str, random_layers: Any, plain: Any, spikes_of: Any
+    each_engine: str, random_layers: Any, plain: Any, run_chain: Any
 ) -> None:
     """Otherwise the loud networks would test nothing."""
     wraps = clips = 0
     for seed in range(6):
         layers = random_layers(seed, loud=True)
         spikes = _input(layers[0].input_shape, seed, 1.0, steps=32)
-        for layer in _check(layers, spikes, plain, spikes_of):
+        for layer in _check(layers, spikes, plain, run_chain):
             wraps, clips = wraps + layer["wraps"], clips + layer["clips"].sum()
     assert wraps > 100 and clips > 100
 
 
 @pytest.mark.parametrize("size", [127, 128, 129, 600])
-def test_sums_of_16_and_of_32_bits(each_engine: str, size: int, plain: Any, spikes_of: Any) -> None:
+def test_sums_of_16_and_of_32_bits(each_engine: str, size: int, plain: Any, run_chain: Any) -> None:
     """128 weights of -256 are -2**15, 128 of 255 stay below it, 129 do not."""
     rows = [np.full(size, 255), np.full(size, -256), np.arange(size) % 511 - 255]
     weight = frozen(np.array(rows), np.int32)
     layer = ChipLayer("d", "dense", (size, 1, 1), (3, 1, 1), weight, None, CubaFields(9000, 200, 9))
     kind = plan_layers([layer], layer.input_shape)[0].weight.dtype
     assert kind == (np.int16 if size < 128 else np.int32)
-    _check([layer], _input(layer.input_shape, 1, 1.0), plain, spikes_of)
+    _check([layer], _input(layer.input_shape, 1, 1.0), plain, run_chain)
 
 
 @pytest.mark.parametrize("groups", [4, 6, 12])
-def test_one_channel_a_group(each_engine: str, groups: int, plain: Any, spikes_of: Any) -> None:
+def test_one_channel_a_group(each_engine: str, groups: int, plain: Any, run_chain: Any) -> None:
     generator = np.random.default_rng(groups)
     weight = frozen(generator.integers(-256, 256, (2 * groups, 1, 3, 2)), np.int32)
     geometry = ConvGeometry((2, 1), ((1, 0), (0, 1)), (1, 2), groups)
     shape = (2 * groups, *geometry.output_size((6, 5), (3, 2)))
     layer = ChipLayer("c", "conv", (groups, 6, 5), shape, weight, None, CubaFields(99), geometry)
-    _check([layer], _input(layer.input_shape, 1, 0.4), plain, spikes_of)
+    _check([layer], _input(layer.input_shape, 1, 0.4), plain, run_chain)
 
 
 def test_operations_are_summed_over_the_spikes(
-    each_engine: str, random_layers: Any, spikes_of: Any
+    each_engine: str, random_layers: Any, run_chain: Any
 ) -> None:
     layers = random_layers(5)
     spikes = _input(layers[0].input_shape, 2, 0.4)
@@ -124,7 +124,7 @@ def test_operations_are_summed_over_the_spikes(
     plans = plan_layers(layers, layers[0].input_shape)
     outputs = run_spikes(plans, np.moveaxis(spikes, 2, -1), Wanted(fans=tables))
     for depth, of_layer in enumerate(tables):
-        sent = spikes_of(layers[:depth], spikes)[1] if depth else spikes
+        sent = run_chain(layers[:depth], spikes)[1] if depth else spikes
         expected = [(sent * table).sum((2, 3, 4), dtype=np.int64).T for table in of_layer]
         np.testing.assert_array_equal(outputs[depth].events_fnt, expected)
     assert outputs[-1].events_fnt is None

@@ -9,7 +9,7 @@ import pytest
 
 from compiler.chip.engine.build import ENGINE_VARIABLE
 from compiler.chip.engine.plan import plan_layers
-from compiler.chip.engine.run import Wanted, engine, run_spikes, unpack
+from compiler.chip.engine.run import Wanted, engine, run_spikes, spikes_of
 
 
 def _check(case: Any) -> None:
@@ -17,8 +17,8 @@ def _check(case: Any) -> None:
     layers = case.graph.layers
     for depth, recorded in enumerate(case.lava.trace.layers, 1):
         plans = plan_layers(layers[:depth], case.graph.input_shape)
-        output = run_spikes(plans, entering, Wanted(planes=True))[-1]
-        spikes = np.moveaxis(unpack(output, plans[-1]), -1, 2)
+        output = run_spikes(plans, entering, Wanted(spikes=True))[-1]
+        spikes = np.moveaxis(spikes_of(output, plans[-1]), -1, 2)
         np.testing.assert_array_equal(spikes, recorded.spikes_tnchw, err_msg=recorded.name)
         if recorded.v_tnchw is not None:
             last = np.moveaxis(recorded.v_tnchw[-1], 1, -1).reshape(spikes.shape[1], -1)

@@ -32,9 +32,9 @@ class LayerOutput:
 
     neurons: int64 (H * W * C,), to which a run's spikes are added; steps_nt: int32 (n, T);
     clips_n: int64 (n,), clips of v. Only where asked for: voltage_nm: int32 or float32
-    (n, H * W * C) after the last step; counts_nm: int32 (n, H * W * C); planes_ntb: uint8
-    (n, T, bytes), the spikes as bits; events_fnt: int64 (tables, n, T), the sums over the
-    spikes of `fans`, int64 (tables, bits of a plane).
+    (n, H * W * C) after the last step; counts_nm: int32 (n, H * W * C); spikes_tnm: uint8
+    (T, n, H * W * C), of the last layer alone; events_fnt: int64 (tables, n, T), the sums over
+    the spikes of `fans`, int64 (tables, bits of a plane).
     """
 
     neurons: Array
@@ -42,7 +42,7 @@ class LayerOutput:
     clips_n: Array
     voltage_nm: Array | None = None
     counts_nm: Array | None = None
-    planes_ntb: Array | None = None
+    spikes_tnm: Array | None = None
     fans: Array | None = None
     events_fnt: Array | None = None
 

@@ -169,35 +169,57 @@ void encode_trains(const Job& j, int64_t n, uint8_t* planes, int64_t* neurons) {
     }
 }
 
-void pack_spikes(const Job& j, int64_t n, uint8_t* planes, int64_t* neurons) {
-  constexpr uint64_t gather = 0x0102040810204080;  // eight bytes of 0 or 1 to the top byte's bits
-  const int64_t row = j.width * j.channels;
-  for (int64_t t = 0; t < j.steps; t++)
-    for (int64_t y = 0; y < j.height; y++) {
-      const uint8_t* from = j.spikes + ((t * j.samples + n) * j.height + y) * row;
-      for (int64_t x = 0; x < row; x += 8) {
-        uint64_t eight = 0;
-        std::memcpy(&eight, from + x, std::min<int64_t>(8, row - x));
-        if (!eight) continue;
-        unsigned bits = eight * gather >> 56;
-        const int64_t bit = j.first + y * j.row + x;
-        uint8_t* to = planes + t * j.bytes + (bit >> 3);
-        const uint16_t merged = load<uint16_t>(to) | bits << (bit & 7);
-        std::memcpy(to, &merged, 2);
-        for (; bits; bits &= bits - 1) neurons[y * row + x + __builtin_ctz(bits)]++;
-      }
-    }
+// ORs eight bytes of 0 or 1, as bits, into a plane.
+inline void merge_eight(uint64_t eight, uint8_t* plane, int64_t bit) {
+  uint8_t* to = plane + (bit >> 3);
+  const uint64_t bits = eight * 0x0102040810204080 >> 56;
+  const uint16_t merged = load<uint16_t>(to) | bits << (bit & 7);
+  std::memcpy(to, &merged, 2);
 }
 
-// Spikes of every step; sums of the tables over them and a copy of the planes, where asked for.
-void read_planes(const Job& j, const Counts& c, int64_t n, const uint8_t* planes, int64_t bytes) {
+void pack_spikes(const Job& j, int64_t n, uint8_t* planes, int64_t* neurons) {
+  const int64_t row = j.width * j.channels, all = j.height * row, eights = row / 8 * 8;
+  std::vector<uint16_t> counts(all);
+  for (int64_t t = 0; t < j.steps; t++, planes += j.bytes) {
+    const uint8_t* from = j.spikes + (t * j.samples + n) * all;
+    for (int64_t k = 0; k < all; k++) counts[k] += from[k];
+    for (int64_t y = 0; y < j.height; y++, from += row) {
+      const int64_t bit = j.first + y * j.row;
+      for (int64_t x = 0; x < eights; x += 8) merge_eight(load<uint64_t>(from + x), planes, bit + x);
+      uint64_t rest = 0;
+      std::memcpy(&rest, from + eights, row - eights);
+      merge_eight(rest, planes, bit + eights);
+    }
+  }
+  for (int64_t k = 0; k < all; k++) neurons[k] += counts[k];
+}
+
+// Writes bits as bytes of 0 and 1.
+void unpack(const uint8_t* plane, int64_t bits, uint8_t* to) {
+  constexpr uint64_t ones = 0x0101010101010101, each = 0x8040201008040201;
+  const auto eight = [&](int64_t at) {
+    return ((plane[at / 8] * ones & each) + 0x7f7f7f7f7f7f7f7f) >> 7 & ones;
+  };
+  const int64_t eights = bits / 8 * 8;
+  for (int64_t at = 0; at < eights; at += 8) {
+    const uint64_t bytes = eight(at);
+    std::memcpy(to + at, &bytes, 8);
+  }
+  const uint64_t rest = eight(eights);
+  std::memcpy(to + eights, &rest, bits - eights);
+}
+
+// Spikes of every step; sums of the tables over them and the spikes themselves, where asked for.
+void read_planes(const Job& j, const Counts& c, int64_t n, const uint8_t* planes, int64_t bytes,
+                 int64_t neurons) {
   for (int64_t t = 0; t < j.steps; t++) {
     int64_t spikes = 0;
     for (int64_t at = 0; at < bytes; at += 8)
       spikes += __builtin_popcountll(load<uint64_t>(planes + t * bytes + at));
     c.steps[n * j.steps + t] = int32_t(spikes);
   }
-  if (c.planes) std::memcpy(c.planes + n * j.steps * bytes, planes, j.steps * bytes);
+  for (int64_t t = 0; c.spikes && t < j.steps; t++)
+    unpack(planes + t * bytes, neurons, c.spikes + (t * j.samples + n) * neurons);
   if (!c.fans) return;
   for (int64_t t = 0; t < j.steps; t++)
     for (int64_t at = 0; at < bytes * 8; at += 64) {
@@ -222,7 +244,8 @@ void run_block(const Job& j, int64_t sample, int64_t samples, Workspace& work) {
       uint8_t* planes = work.planes[index].data() + b * j.steps * bytes;
       if (!index)
         (j.codes ? encode_trains : pack_spikes)(j, sample + b, planes, work.neurons[0].data());
-      read_planes(j, j.counts[index], sample + b, planes, bytes);
+      read_planes(j, j.counts[index], sample + b, planes, bytes,
+                  int64_t(work.neurons[index].size()));
     }
   }
 }

@@ -140,10 +140,9 @@ def _record(output: LayerOutput, plane: Plane, spikes_tnhwc: Array, part: slice)
     output.steps_nt[part] = flat.sum(2, dtype=np.int32).T
     if output.counts_nm is not None:
         output.counts_nm[part] = counts
-    bits = _bits(plane, spikes_tnhwc)
-    if output.planes_ntb is not None:
-        packed = np.packbits(bits, axis=-1, bitorder="little")
-        output.planes_ntb[part, :, : packed.shape[2]] = np.moveaxis(packed, 0, 1)
+    if output.spikes_tnm is not None:
+        output.spikes_tnm[:, part] = flat
     if output.fans is not None and output.events_fnt is not None:
+        bits = _bits(plane, spikes_tnhwc)
         for fan, events in zip(output.fans, output.events_fnt, strict=True):
             events[part] = (bits @ fan[: bits.shape[2]]).T

@@ -40,7 +40,7 @@ _Layer = _structure(
 )
 _Counts = _structure(
     "Counts",
-    **_pointers("neurons steps clips voltage samples planes"),
+    **_pointers("neurons steps clips voltage samples spikes"),
     **_integers("fans"),
     **_pointers("fan events"),
 )
@@ -132,7 +132,7 @@ def _counts(output: LayerOutput) -> ctypes.Structure:
         clips=_at(output.clips_n),
         voltage=_at(output.voltage_nm),
         samples=_at(output.counts_nm),
-        planes=_at(output.planes_ntb),
+        spikes=_at(output.spikes_tnm),
         fans=0 if output.fans is None else len(output.fans),
         fan=_at(output.fans),
         events=_at(output.events_fnt),

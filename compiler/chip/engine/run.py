@@ -42,13 +42,13 @@ def engine() -> Engine:
 class Wanted:
     """What to keep beside the counts.
 
-    answers: voltage and spike counts of the last layer's neurons, a sample each; planes: the
-    spikes of the last layer; fans: for every layer, tables (C, H, W) of int64 over its input:
+    answers: voltage and spike counts of the last layer's neurons, a sample each; spikes: those
+    of the last layer; fans: for every layer, tables (C, H, W) of int64 over its input:
     the operations that one spike of an input neuron causes.
     """
 
     answers: bool = True
-    planes: bool = False
+    spikes: bool = False
     fans: Sequence[Sequence[Array]] = ()
 
 
@@ -100,15 +100,12 @@ def run_spikes(
     return outputs
 
 
-def unpack(output: LayerOutput, plan: LayerPlan) -> Array:
-    """The last layer's spikes, uint8 (T, N, H, W, C), of an output with planes."""
-    if output.planes_ntb is None:
-        raise ValueError("the planes were not wanted")
+def spikes_of(output: LayerOutput, plan: LayerPlan) -> Array:
+    """The last layer's spikes, uint8 (T, N, H, W, C), where they were wanted."""
+    if output.spikes_tnm is None:
+        raise ValueError("the spikes were not wanted")
     channels, height, width = plan.shape
-    bits = np.unpackbits(output.planes_ntb, axis=-1, count=len(output.neurons), bitorder="little")
-    return np.ascontiguousarray(
-        np.moveaxis(bits.reshape(*bits.shape[:2], height, width, channels), 0, 1)
-    )
+    return output.spikes_tnm.reshape(*output.spikes_tnm.shape[:2], height, width, channels)
 
 
 def _run(job: Job) -> None:
@@ -152,7 +149,6 @@ def _with_answers(output: LayerOutput, plan: LayerPlan, wanted: Wanted) -> Layer
         kind = np.float32 if plan.weight.dtype.kind == "f" else np.int32
         voltage, counts = np.zeros(shape, kind), np.zeros(shape, np.int32)
         output = replace(output, voltage_nm=voltage, counts_nm=counts)
-    if wanted.planes:
-        planes = np.zeros((samples, steps, plan.planes[1].size), np.uint8)
-        output = replace(output, planes_ntb=planes)
+    if wanted.spikes:
+        output = replace(output, spikes_tnm=np.empty((steps, *shape), np.uint8))
     return output

@@ -47,7 +47,7 @@ struct Counts {
   int64_t* clips;                     // (n,)
   void* voltage;                      // (n, H, W, C) int32 or float after the last step, or null
   int32_t* samples;                   // (n, H, W, C), or null
-  uint8_t* planes;                    // (n, T, out_bytes), or null
+  uint8_t* spikes;                    // (T, n, H, W, C), or null; of a layer without padding
   int64_t fans;
   const int64_t* fan;                 // (fans, bits of a plane): operations that a spike causes
   int64_t* events;                    // (fans, n, T)
