@@ -91,3 +91,17 @@ def test_own_work_is_not_counted_as_that_of_others() -> None:
     sum(range(3_000_000))
     share = watch.share()
     assert share is None or 0 <= share <= 1
+
+
+def test_the_table_of_growth(tmp_path: Path) -> None:
+    """A second call runs no point again."""
+    file, table = tmp_path / "scale.json", tmp_path / "scale.md"
+    command = [sys.executable, "benchmarks/scale.py", "--quick", "--only", "train"]
+    command += ["--json", str(file), "--markdown", str(table)]
+    for printed in (1, 0):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("Point(") == printed
+    (point,) = json.loads(file.read_text())["points"]
+    assert point["seconds"] > 0 and point["memory_bytes"] > 1e8
+    assert table.read_text().count("| digits-cnn |") == 1
