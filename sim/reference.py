@@ -62,8 +62,9 @@ def simulate(
     started = time.perf_counter()
     images = check_shape(images_nchw, graph.input_shape)
     steps = timesteps_for(graph, timesteps)
-    size = batch or _batch_size(graph, steps, sum(len(tables) for tables in fan_outs))
-    run = _Batches(graph, _plans(graph), steps, encoding, Wanted(fans=fan_outs))
+    plans = _plans(graph)
+    size = batch or batch_size(plans, steps, sum(len(tables) for tables in fan_outs))
+    run = _Batches(graph, plans, steps, encoding, Wanted(fans=fan_outs))
     tally = _Tally(graph)
     for start in range(0, len(images), size):
         part = images[start : start + size]
@@ -71,11 +72,6 @@ def simulate(
         if progress is not None:
             progress(start + len(part), len(images))
     return tally.result(steps, time.perf_counter() - started)
-
-
-def _batch_size(graph: ChipGraph, timesteps: int, tables: int) -> int:
-    classes, layers = graph.layers[-1].neurons, len(graph.layers)
-    return batch_size(graph.input_shape, classes, layers, timesteps, tables)
 
 
 def _plans(graph: ChipGraph) -> tuple[LayerPlan, ...]:

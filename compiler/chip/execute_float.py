@@ -21,8 +21,7 @@ _BATCH_BYTES = 200_000_000
 def run_snn(graph: SnnGraph, images_nchw: Array) -> Array:
     """Read-out voltage in mantissas after the last step, float32 (N, classes)."""
     plans = plan_layers(graph.layers, graph.input_shape)
-    classes = int(np.prod(graph.layers[-1].shape))
-    size = engine_batch(graph.input_shape, classes, len(graph.layers), graph.timesteps)
+    size = engine_batch(plans, graph.timesteps)
     logits = []
     for start in range(0, len(images_nchw), size):
         part = images_nchw[start : start + size]

@@ -74,7 +74,7 @@ def test_threads_and_batches_change_no_bit(
     whole = run_snn(graph, images)
     monkeypatch.setattr("compiler.chip.engine.run.thread_count", lambda: 3)
     assert run_snn(graph, images).tobytes() == whole.tobytes()
-    monkeypatch.setattr("compiler.chip.engine.run.MOST_SAMPLES", 2)
+    monkeypatch.setattr("compiler.chip.engine.run.BATCH_UPDATES", 1)
     assert run_snn(graph, images).tobytes() == whole.tobytes()
 
 

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compiler.chip.engine.run import BATCH_BYTES, MOST_SAMPLES, batch_size
+from compiler.chip.engine.plan import plan_layers
+from compiler.chip.engine.run import BATCH_BYTES, BATCH_UPDATES, batch_size
 from compiler.errors import DataError, UsageError
 from compiler.ir.chip import ChipGraph, ChipInput, ChipLayer, CubaFields
 from compiler.ir.geometry import frozen
@@ -80,13 +81,15 @@ def test_a_readout_that_overflows_is_counted() -> None:
     assert result.layers[0].saturations > 0
 
 
-def test_the_batch_is_bounded_by_memory(toy: ChipGraph) -> None:
-    size = batch_size((3, 32, 32), 10, 5, 32)
-    assert 1 < size <= MOST_SAMPLES
-    assert size * 3 * 32 * 32 * 32 < BATCH_BYTES
-    assert batch_size((3, 32, 32), 10, 5, 1024) < size
-    assert batch_size((3, 32, 32), 10, 5, 32, tables=100) < size
-    assert batch_size((3, 32, 32), 10, 5, 1 << 30) == 1
+def test_the_batch_is_bounded_by_memory_and_work(toy: ChipGraph) -> None:
+    plans = plan_layers(toy.layers, toy.input_shape)
+    inputs, neurons = int(np.prod(toy.input_shape)), sum(layer.neurons for layer in toy.layers)
+    size = batch_size(plans, 16)
+    assert size > 1 and size * 16 * inputs < BATCH_BYTES
+    assert size * 16 * neurons <= BATCH_UPDATES
+    assert batch_size(plans, 1024) < size
+    assert batch_size(plans, 16, tables=10_000) < size
+    assert batch_size(plans, 1 << 30) == 1
 
 
 MEMORY = """

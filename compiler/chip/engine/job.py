@@ -13,6 +13,9 @@ from compiler.ir.geometry import Array
 _BLOCK = 8
 """Samples that share one pass over a dense layer's weights."""
 
+_BLOCK_BYTES = 64_000_000
+"""Memory for the spikes of the samples that a thread takes at a time."""
+
 
 @dataclass(frozen=True)
 class Trains:
@@ -62,7 +65,9 @@ class Job:
     @property
     def block(self) -> int:
         """Samples that a thread takes at a time."""
-        return max(1, min(_BLOCK, self.samples // self.threads))
+        planes = sum(plan.planes[1].size for plan in self.plans) + self.plans[0].planes[0].size
+        fitting = _BLOCK_BYTES // (planes * self.steps)
+        return max(1, min(_BLOCK, self.samples // self.threads, fitting))
 
 
 def thread_count() -> int:

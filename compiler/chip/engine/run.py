@@ -10,15 +10,15 @@ import numpy as np
 from compiler.chip.encoding import encode, train_codes
 from compiler.chip.engine.build import NoKernel, load_kernel
 from compiler.chip.engine.job import Job, LayerOutput, Trains, thread_count
-from compiler.chip.engine.plan import LayerPlan
-from compiler.ir.geometry import Array, Shape
+from compiler.chip.engine.plan import LayerPlan, Plane
+from compiler.ir.geometry import Array
 from compiler.ir.snn import Encoding
 
 BATCH_BYTES = 64_000_000
 """Memory that the inputs and the counts of one batch may take."""
 
-MOST_SAMPLES = 1000
-"""Samples of a batch at most: some time passes until the next word of progress."""
+BATCH_UPDATES = 300_000_000
+"""Steps of single neurons in a batch: a fraction of a second until the next word of progress."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,16 @@ class Wanted:
     fans: Sequence[Sequence[Array]] = ()
 
 
-def batch_size(
-    input_shape: Shape, classes: int, layers: int, timesteps: int, tables: int = 0
-) -> int:
-    """Samples whose inputs and counts stay below BATCH_BYTES, at least one.
+def batch_size(plans: tuple[LayerPlan, ...], timesteps: int, tables: int = 0) -> int:
+    """Samples whose inputs and counts stay below BATCH_BYTES and whose work below BATCH_UPDATES.
 
-    tables: how many of Wanted.fans there are in all.
+    tables: how many of Wanted.fans there are in all. At least one.
     """
+    inputs, *layers = (int(np.prod(plane.shape)) for plane in _planes(plans))
     # spikes, or codes and what makes them; counts a step and sums of fan-outs; answers
-    each = int(np.prod(input_shape)) * (timesteps + 16) + 16 * classes
-    each += timesteps * (4 * layers + 8 * tables)
-    return max(1, min(MOST_SAMPLES, BATCH_BYTES // each))
+    each = inputs * (timesteps + 16) + 16 * layers[-1]
+    each += timesteps * (4 * len(layers) + 8 * tables)
+    return max(1, min(BATCH_UPDATES // (sum(layers) * timesteps), BATCH_BYTES // each))
 
 
 def run_images(
@@ -119,11 +118,16 @@ def _run(job: Job) -> None:
         native.run(job)
 
 
+def _planes(plans: tuple[LayerPlan, ...]) -> list[Plane]:
+    """Planes of the input and of every layer's output."""
+    return [plans[0].planes[0], *(plan.planes[1] for plan in plans)]
+
+
 def _outputs(
     plans: tuple[LayerPlan, ...], samples: int, steps: int, wanted: Wanted
 ) -> tuple[LayerOutput, ...]:
     """Empty outputs: of the input, then of every layer."""
-    planes = [plans[0].planes[0], *(plan.planes[1] for plan in plans)]
+    planes = _planes(plans)
     tables = [*wanted.fans, *([()] * (len(planes) - len(wanted.fans)))]
     outputs = []
     for plane, fans in zip(planes, tables, strict=True):
