@@ -150,8 +150,9 @@ def _outputs(network: FusedNetwork, record: _Record, keep: bool) -> tuple[torch.
         raise ValueError("the read-out was run without its trace")
     hidden = list(zip(network.layers, record.fired[:-1], strict=False))
     counts = [_places(run.counts, layer.shape) for layer, run in hidden]
-    kept = [_places(run.spikes, layer.shape).transpose(0, 1).float() for layer, run in hidden]
-    return (last[:, -1].clone(), *counts, *(kept if keep else ()))
+    kept = hidden if keep else []
+    spikes = [_places(run.spikes, layer.shape).transpose(0, 1).float() for layer, run in kept]
+    return (last[:, -1].clone(), *counts, *spikes)
 
 
 def _places(values: torch.Tensor, shape: LayerShape) -> torch.Tensor:
