@@ -28,8 +28,12 @@ def choice_row(choice: TimestepChoice, images_nchw: Array, margin: float) -> dic
     images = images_nchw[:MOST_CHOICE_SAMPLES]
     tried = []
     for one in choice.tried:
-        chip = quantize(one.graph)
-        row = {"timesteps": one.graph.timesteps, **asdict(one.chosen)}
+        chip = quantize(one.conversion.graph)
+        row = {
+            "timesteps": one.timesteps,
+            "weighted_agreement": one.weighted_agreement,
+            **asdict(one.conversion.chosen),
+        }
         tried.append(row | cost_at(chip, simulate(chip, images)))
     return {
         "timesteps": choice.timesteps,
@@ -44,11 +48,12 @@ def choice_row(choice: TimestepChoice, images_nchw: Array, margin: float) -> dic
 
 def choice_in_words(choice: TimestepChoice) -> str:
     """What was chosen, and what the best that was tried reaches."""
-    kept = choice.conversion.chosen.agreement
-    best = max(choice.tried, key=lambda one: one.chosen.agreement).graph.timesteps
+    shares = {one.timesteps: one.weighted_agreement for one in choice.tried}
+    best = max(shares, key=lambda steps: shares[steps])
     return (
-        f"T = {choice.timesteps}: agrees with the ANN on {kept:.1%} of the held-out synthetic "
-        f"images before training; the best of {len(choice.tried)}, T = {best}, on {choice.best:.1%}"
+        f"T = {choice.timesteps}: agrees with the ANN by {shares[choice.timesteps]:.1%} on "
+        f"held-out synthetic images, weighted by how sure it is of them; the best of "
+        f"{len(shares)}, T = {best}, by {choice.best:.1%}"
     )
 
 

@@ -11,7 +11,7 @@ from compiler import quantities
 from compiler.report_parts import cells, charts, words
 from compiler.report_parts.words import Report
 
-_CHOICE_COLUMNS = ("T", "agreement", "percentile", "synops on chip")
+_CHOICE_COLUMNS = ("T", "weighted", "unweighted", "percentile", "synops on chip")
 
 
 def by_timestep(report: Report) -> dict[str, Any] | None:
@@ -46,15 +46,16 @@ def timestep_choice(report: Report) -> dict[str, Any] | None:
     if not found:
         return None
     tried = found["tried"]
-    pairs = [(float(one["timesteps"]), float(one["agreement"])) for one in tried]
+    pairs = [(float(one["timesteps"]), float(one["weighted_agreement"])) for one in tried]
     drawn = charts.line_plot(
-        pairs, "steps T", "agreement with the ANN", found["wanted"], found["timesteps"]
+        pairs, "steps T", "weighted agreement with the ANN", found["wanted"], found["timesteps"]
     )
     rows = [
         (
             f"{one['timesteps']}, chosen"
             if one["timesteps"] == found["timesteps"]
             else str(one["timesteps"]),
+            quantities.percent(one["weighted_agreement"]),
             quantities.percent(one["agreement"]),
             f"{one['percentile']:g}",
             quantities.count(one["synops_per_sample"]),
@@ -63,7 +64,7 @@ def timestep_choice(report: Report) -> dict[str, Any] | None:
         for one in tried
     ]
     return {
-        "what": "Agreement with the ANN",
+        "what": "Agreement with the ANN, weighted",
         "drawn": drawn,
         "energy": _energy_by_timestep(tried),
         "legend": _legend(tried),

@@ -185,8 +185,9 @@ def timestep_choice(found: Mapping[str, Any]) -> str:
         f"T = {found['timesteps']} was chosen: the smallest of {tried} whose agreement with the "
         f"ANN is at most {100 * found['margin']:.3g} points below the best of them "
         f"({percent(found['best'])}). Measured on {count(found['samples'])} held-out synthetic "
-        "images with the network converted anew for every T, before training; energy of its "
-        f"integers over {count(found['energy_samples'])} of them."
+        "images, each counting as much as the ANN is sure of it, with the network converted anew "
+        "for every T, before training; energy of its integers over "
+        f"{count(found['energy_samples'])} of them."
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from compiler.config import CompileConfig, ConversionConfig, with_overrides
@@ -26,20 +27,20 @@ def choice(digits: AnnGraph, images_of_digits: SyntheticSet) -> TimestepChoice:
 
 
 def test_every_number_is_converted_anew(choice: TimestepChoice) -> None:
-    assert [one.graph.timesteps for one in choice.tried] == [4, 8, 32]
-    agreement = [one.chosen.agreement for one in choice.tried]
+    assert [one.timesteps for one in choice.tried] == [4, 8, 32]
+    agreement = [one.weighted_agreement for one in choice.tried]
     assert agreement[0] < agreement[-1]
-    thresholds = {tuple(one.graph.layers[0].bias) for one in choice.tried}
+    thresholds = {tuple(one.conversion.graph.layers[0].bias) for one in choice.tried}
     assert len(thresholds) == 3  # the half spike is spread over T
 
 
 def test_the_smallest_within_the_margin_of_the_best_is_kept(choice: TimestepChoice) -> None:
-    agreement = {one.graph.timesteps: one.chosen.agreement for one in choice.tried}
+    agreement = {one.timesteps: one.weighted_agreement for one in choice.tried}
     assert choice.best == max(agreement.values())
     assert choice.wanted == choice.best - 0.02
     assert choice.timesteps == min(t for t, share in agreement.items() if share >= choice.wanted)
     assert choice.conversion.graph.timesteps == choice.timesteps
-    assert choice.conversion in choice.tried
+    assert choice.conversion in [one.conversion for one in choice.tried]
 
 
 @pytest.mark.parametrize(("margin", "timesteps"), [(0.9, 4), (0.11, 8), (0.05, 16), (0.0, 32)])
@@ -51,17 +52,26 @@ def test_the_margin_decides(
     shares = {4: 0.6, 8: 0.85, 16: 0.93, 32: 0.95, 64: 0.94}
 
     def made_up(*arguments: Any) -> Any:
-        from compiler.conversion import Candidate, Conversion
-
-        steps = arguments[2].timesteps
-        graph = type("Graph", (), {"timesteps": steps})()
-        candidate = Candidate(99.0, 1.0, shares[steps], 0.0)
-        return Conversion(graph, candidate, (candidate,))
+        graph = type("Graph", (), {"timesteps": arguments[2].timesteps})()
+        return type("Conversion", (), {"graph": graph})()
 
     monkeypatch.setattr(auto, "convert", made_up)
+    monkeypatch.setattr(auto, "run_snn", lambda graph, images: np.eye(65)[[graph.timesteps]])
+    monkeypatch.setattr(auto, "weighted_agreement", lambda answers, teacher: shares[answers[0]])
     config = ConversionConfig(timesteps="auto", auto_margin=margin)
     found = convert_auto(digits, images_of_digits, config, RATE)
     assert (found.timesteps, found.best) == (timesteps, 0.95)
+
+
+def test_an_image_counts_as_much_as_the_ann_is_sure_of_it() -> None:
+    """Leads of 0.8, 0.4 and 0 in softmax probability; the last is a tie and counts nothing."""
+    likely = np.array([[0.9, 0.1], [0.3, 0.7], [0.5, 0.5]])
+    for answers, wanted in (
+        ([0, 1, 1], 1.0), ([0, 0, 0], 0.8 / 1.2), ([1, 1, 0], 0.4 / 1.2), ([1, 0, 0], 0.0),
+    ):  # fmt: skip
+        found = auto.weighted_agreement(np.array(answers), np.log(likely).astype(np.float32) + 7)
+        assert found == pytest.approx(wanted, abs=1e-6)
+    assert auto.weighted_agreement(np.array([0, 1]), np.zeros((2, 2))) == 0.5  # nothing is sure
 
 
 def test_the_same_as_asking_for_that_number(

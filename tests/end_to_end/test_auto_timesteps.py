@@ -38,7 +38,7 @@ def test_every_stage_after_the_choice_takes_its_t(chosen: Any) -> None:
     folder, out, report = chosen
     choice = report["conversion"]["timestep_choice"]
     steps = choice["timesteps"]
-    agreement = {row["timesteps"]: row["agreement"] for row in choice["tried"]}
+    agreement = {row["timesteps"]: row["weighted_agreement"] for row in choice["tried"]}
     assert list(agreement) == [4, 8, 16]
     assert choice["wanted"] == max(agreement.values()) - 0.3
     assert steps == min(t for t, share in agreement.items() if share >= choice["wanted"]) < 16
@@ -49,7 +49,7 @@ def test_every_stage_after_the_choice_takes_its_t(chosen: Any) -> None:
     updates = [row["neuron_updates_per_sample"] for row in report["layers"][1:]]
     assert updates == [row["neurons"] * (steps + layers) for row in report["layers"][1:]]
     assert report["accuracy_by_timestep"][-1]["timesteps"] == steps
-    assert f"T = {steps}: agrees with the ANN on" in " ".join(out.split())
+    assert f"T = {steps}: agrees with the ANN by" in " ".join(out.split())
     assert f"T = {steps} was chosen: the smallest of 4, 8, 16" in " ".join(out.split())
 
 
@@ -59,7 +59,7 @@ def test_both_curves_are_on_the_page(chosen: Any) -> None:
     section = page[page.index('id="timestep-choice"') : page.index('id="timesteps"')]
     assert section.count("<svg") == 2
     for row in report["conversion"]["timestep_choice"]["tried"]:
-        assert f"<title>{row['timesteps']}: {row['agreement']:.1%}</title>" in section
+        assert f"<title>{row['timesteps']}: {row['weighted_agreement']:.1%}</title>" in section
         assert f"<title>loihi1-davies-2018, chip, {row['timesteps']}: " in section
     joules = [
         row["snn_joules"]["loihi1-davies-2018, chip"]

@@ -187,7 +187,8 @@ def optional_sections() -> dict[str, Any]:
                 "tried": [
                     {
                         "timesteps": t,
-                        "agreement": a,
+                        "weighted_agreement": a,
+                        "agreement": a - 0.05,
                         "percentile": 99.0,
                         "threshold_scale": 1.5,
                         "divergence": 0.1,

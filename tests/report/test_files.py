@@ -165,7 +165,7 @@ def test_how_t_was_chosen_is_drawn_and_said(complete, tmp_path):
     page = " ".join(Page(text).text.split())
     assert "T = 32 was chosen: the smallest of 8, 16, 32, 64 whose agreement" in page
     assert "at most 2 points below the best of them (97.5 %)" in page
-    assert "32, chosen 96.1 % 99 32,000,000" in page
+    assert "32, chosen 96.1 % 91.1 % 99 32,000,000" in page
     assert text.count('class="ring"') == 1
     assert "<title>loihi1, chip, 16: 480 µJ</title>" in text
 
