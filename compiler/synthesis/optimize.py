@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 
 _AT_ONCE = 128
-"""Images optimized together: more would leave the cache, and take fresh memory at every step."""
+"""Images optimized together on a CPU: more would leave the cache, and take fresh memory a step."""
 
 
 def synthesize(
@@ -66,9 +66,10 @@ def _make(
     count = len(target)
     temperature = _temperatures(count, config, generator)
     start = start_images(count, graph.input_shape, generator)
+    at_once = _AT_ONCE if compute_device().type == "cpu" else count
     made = []
-    for begin in range(0, count, _AT_ONCE):
-        part = slice(begin, begin + _AT_ONCE)
+    for begin in range(0, count, at_once):
+        part = slice(begin, begin + at_once)
         made.append(_optimize(module, start[part], target[part], temperature[part], config))
     return torch.cat(made)
 
