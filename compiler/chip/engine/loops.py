@@ -82,32 +82,58 @@ def _bits(plane: Plane, spikes_tnhwc: Array) -> Array:
 @numba.njit(parallel=True, cache=True)
 def _sum_rows(bits, runs, weight, outputs, width, step, current):  # type: ignore[no-untyped-def]
     steps, samples, neurons = current.shape
-    groups, tiles, _, lanes = weight.shape
-    channels = groups * outputs
-    places = neurons // channels
-    for index in numba.prange(steps * samples):
-        t, n = index // samples, index % samples
-        for place in range(places):
+    channels = weight.shape[0] * outputs
+    for n in numba.prange(samples):
+        where = np.empty((steps, bits.shape[2]), np.int32)
+        before = np.empty((steps, bits.shape[2] + 1), np.int32)
+        for t in range(steps):
+            _list_spikes(bits[t, n], where[t], before[t])
+        for place in range(neurons // channels):
             origin = place // width * step[0] + place % width * step[1]
-            row = 0
-            for r in range(len(runs)):
-                first, count, lag = runs[r]
-                if lag > t:
-                    row += count
-                    continue
-                for group in range(groups):
-                    begin = origin + first + group * step[2]
-                    for k in range(count):
-                        if not bits[t - lag, n, begin + k]:
-                            continue
-                        for tile in range(tiles):
-                            base = place * channels + group * outputs + tile * lanes
-                            used = min(lanes, outputs - tile * lanes)
-                            target = current[t, n, base : base + used]
-                            added = weight[group, tile, row + k, :used]
-                            for lane in range(used):
-                                target[lane] += added[lane]
-                row += count
+            for t in range(steps):
+                out = current[t, n, place * channels : (place + 1) * channels]
+                row = 0
+                for r in range(len(runs)):
+                    lag = runs[r, 2]
+                    if lag <= t:
+                        begin, end = origin + runs[r, 0], origin + runs[r, 0] + runs[r, 1]
+                        _add_run(
+                            where[t - lag], before[t - lag], begin, end, step[2], weight, row,
+                            outputs, out,
+                        )  # fmt: skip
+                    row += runs[r, 1]
+
+
+@numba.njit(cache=True)
+def _list_spikes(bits, where, before):  # type: ignore[no-untyped-def]
+    """Positions of the bits that are set, in order, and how many there are before each bit."""
+    count = 0
+    for bit in range(len(bits)):
+        before[bit] = count
+        where[count] = bit
+        count += bits[bit]
+    before[len(bits)] = count
+
+
+@numba.njit(cache=True)
+def _add_run(where, before, begin, end, step, weight, row, outputs, out):  # type: ignore[no-untyped-def]
+    """Add the weight rows of the bits from `begin` to `end`, in every group and tile."""
+    groups, tiles, _, lanes = weight.shape
+    for group in range(groups):
+        shift = group * step
+        for event in range(before[begin + shift], before[end + shift]):
+            at = row + where[event] - begin - shift
+            for tile in range(tiles):
+                first = group * outputs + tile * lanes
+                used = min(lanes, outputs - tile * lanes)
+                _add(out[first : first + used], weight[group, tile, at, :used])
+
+
+@numba.njit(cache=True)
+def _add(total, row):  # type: ignore[no-untyped-def]
+    """total += row; a loop of its own, which the compiler turns into vector instructions."""
+    for lane in range(len(total)):
+        total[lane] += row[lane]
 
 
 def _fire(plan: LayerPlan, current_tnm: Array) -> NeuronRun:
