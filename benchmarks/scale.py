@@ -213,7 +213,8 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
         cells = [
             row["network"], row["timesteps"], row["samples"], row["threads"],
             f"{row['macs_a_sample'] / 1e6:,.0f}", f"{row['seconds']:.3g}",
-            f"{1e3 * row['core_seconds'] / row['samples']:.3g}", f"{row['memory_bytes'] / 1e6:,.0f}",
+            f"{1e3 * row['core_seconds'] / row['samples']:.3g}",
+            f"{row['memory_bytes'] / 1e6:,.0f}",
         ]  # fmt: skip
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return lines
