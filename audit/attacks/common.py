@@ -55,12 +55,12 @@ QUICK = Budget(
 )
 FULL = Budget(
     images_per_class=50,
-    gradient_steps=300,
-    spiking_steps=50,
-    spiking_full_steps=10,
+    gradient_steps=200,
+    spiking_steps=40,
+    spiking_full_steps=8,
     queries_per_image=400,
-    queries=16_000,
-    training_steps=2_500,
+    queries=8_000,
+    training_steps=1_500,
 )
 
 
