@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from compiler.ir.ann import AnnGraph
-    from compiler.ir.chip import ChipGraph, ChipLayer
+    from compiler.ir.chip import ChipGraph
     from compiler.ir.snn import SnnGraph
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,28 +94,7 @@ def vgg5_graph(seed: int = 0) -> ChipGraph:
     settings = ConversionConfig(
         percentiles=(99.9,), threshold_scales=(1.0,), images=BALANCING_IMAGES
     )
-    graph = quantize(convert(network, made, settings, Encoding()).graph)
-    return replace(graph, layers=tuple(_with_fewer_groups(layer) for layer in graph.layers))
-
-
-def _with_fewer_groups(layer: ChipLayer) -> ChipLayer:
-    """The same layer with every two groups joined, zeros between them, where there are too many."""
-    import numpy as np
-
-    from compiler.ir.geometry import frozen
-    from netx_export.checks import LAVA_CONV_LIMIT
-
-    groups = layer.geometry.groups
-    if groups <= LAVA_CONV_LIMIT:
-        return layer
-    outputs, inputs, *kernel = layer.weight.shape
-    weight = np.zeros((groups // 2, 2, outputs // groups, 2, inputs, *kernel), np.int32)
-    split = layer.weight.reshape(groups // 2, 2, outputs // groups, inputs, *kernel)
-    for half in range(2):
-        weight[:, half, :, half] = split[:, half]
-    joined = frozen(weight.reshape(outputs, 2 * inputs, *kernel), np.int32)
-    geometry = replace(layer.geometry, groups=groups // 2)
-    return replace(layer, weight=joined, geometry=geometry)
+    return quantize(convert(network, made, settings, Encoding()).graph)
 
 
 def random_vgg5() -> Any:

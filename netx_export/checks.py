@@ -10,10 +10,6 @@ from compiler.ir.chip import ChipGraph, ChipLayer, CubaFields
 from compiler.ir.geometry import Shape
 from netx_export.lava_weights import dense_weight_problem
 
-LAVA_CONV_LIMIT = 127
-"""Kernel size, stride, padding, dilation and groups are int8 in Lava's Conv
-(lava/proc/conv/models.py:26-31); larger values wrap without a word."""
-
 MAX_DELAY = 62
 """Steps of synaptic delay that lava-dl keeps (lava/lib/dl/netx/hdf5.py, create_dense)."""
 
@@ -82,11 +78,11 @@ def _conv_problems(layer: ChipLayer) -> list[Problem]:
         Problem(
             layer.name,
             f"{what} {value}",
-            f"at most {LAVA_CONV_LIMIT} (Lava keeps it in 8 bits)",
+            f"at most {fields.LAVA_CONV_LIMIT} (Lava keeps it in 8 bits)",
             "split the layer or change its geometry",
         )
         for what, value in numbers.items()
-        if value > LAVA_CONV_LIMIT
+        if value > fields.LAVA_CONV_LIMIT
     ]
 
 

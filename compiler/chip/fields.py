@@ -101,3 +101,7 @@ READOUT_V_TH_MANT = V_TH_MANT.high
 
 TIMESTEP_CHOICES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 """reset_interval must be a power of two on Loihi 2: lava-dl tutorials netx/mnist/run.ipynb."""
+
+LAVA_CONV_LIMIT = 127
+"""Kernel size, stride, padding, dilation and groups are int8 in Lava's Conv
+(lava/proc/conv/models.py:26-31); larger values wrap without a word."""

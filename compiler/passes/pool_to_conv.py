@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from compiler.chip.fields import LAVA_CONV_LIMIT
 from compiler.ir.ann import AnnGraph, AnnLayer, AvgPool2d, Conv2d, Relu
-from compiler.ir.geometry import Array, ConvGeometry, Shape
+from compiler.ir.geometry import Array, Shape
 from compiler.ir.run_ann import run_layer
 from compiler.passes.algebra import float32, uniform_divisor
 from compiler.passes.bounds import largest_activation
@@ -46,12 +47,22 @@ def _without_pool(graph: AnnGraph, place: int, pool: AvgPool2d, shape: Shape) ->
 
 def _depthwise(pool: AvgPool2d, channels: int) -> Conv2d:
     area = pool.kernel[0] * pool.kernel[1]
-    weight = np.full((channels, 1, *pool.kernel), 1 / area)
-    return Conv2d(pool.name, float32(weight), None, _by_channel(pool, channels))
+    return _by_channel(pool, np.full((channels, 1, *pool.kernel), 1 / area), None, channels)
 
 
-def _by_channel(pool: AvgPool2d, channels: int) -> ConvGeometry:
-    return replace(pool.geometry, groups=channels)
+def _by_channel(pool: AvgPool2d, weight: Array, bias: Array | None, channels: int) -> Conv2d:
+    """A convolution whose output o takes in channel o * channels // outputs alone.
+
+    weight: (outputs, 1, rows, columns). One group a channel, or, where Lava cannot hold so
+    many, groups of several channels with zeros between them.
+    """
+    groups = max(number for number in range(1, LAVA_CONV_LIMIT + 1) if channels % number == 0)
+    size, outputs = channels // groups, len(weight)
+    spread = np.zeros((outputs, size, *pool.kernel))
+    for output in range(outputs):
+        spread[output, output * channels // outputs % size] = weight[output, 0]
+    geometry = replace(pool.geometry, groups=groups)
+    return Conv2d(pool.name, float32(spread), None if bias is None else float32(bias), geometry)
 
 
 def _divisors(pool: AvgPool2d, shape: Shape) -> Array:
@@ -78,10 +89,7 @@ def _one_channel_a_divisor(
     # an average over too small a divisor exceeds the activations by the divisors' ratio
     floor = -silent * numbers.max() / numbers.min()
     bias = np.where(divisors == numbers[:, None, None], 0.0, floor)
-    return Conv2d(
-        pool.name, float32(weight), float32(np.tile(bias, (channels, 1, 1))),
-        _by_channel(pool, channels),
-    )  # fmt: skip
+    return _by_channel(pool, weight, np.tile(bias, (channels, 1, 1)), channels)
 
 
 def _repeated(layers: tuple[AnnLayer, ...], times: int) -> tuple[AnnLayer, ...] | None:

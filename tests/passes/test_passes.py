@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from compiler.chip.fields import LAVA_CONV_LIMIT
 from compiler.ir import (
     AnnGraph,
     AvgPool2d,
@@ -245,6 +246,20 @@ class TestPoolToConv:
         outputs = [output for _, output in run_ann_layers(converted, np.ones((1, *SHAPE)))]
         active = (outputs[3].reshape(4, divisors, -1) > 0).sum(1)
         assert active.max() == 1  # at every place one divisor alone
+
+    @pytest.mark.parametrize("channels", [127, 128, 131])
+    @pytest.mark.parametrize("count", [True, False])
+    def test_no_more_groups_than_lava_holds(self, random, assert_same, channels, count):
+        graph = graph_of(
+            random.conv("a", channels, 2),
+            Relu("r"),
+            random.pool("p", 2, padding=ONE, count_include_pad=count),
+            random.conv("c", 3, channels),
+        )
+        converted = pool_to_conv(graph)
+        groups = converted.layers[2].geometry.groups
+        assert groups == {127: 127, 128: 64, 131: 1}[channels] and groups <= LAVA_CONV_LIMIT
+        assert_same(graph, converted)
 
     def test_other_divisors_stay_where_values_may_be_negative(self, random):
         pool = random.pool("p", 2, padding=ONE, count_include_pad=False)
