@@ -43,7 +43,7 @@ def run_command(
     small tensors ten times slower. Of several processes (compiler.distributed) one prints.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = _take_signals()
     given = None if arguments is None else list(arguments)
     try:
         status = command.main(given, prog_name=f"python -m {module}", standalone_mode=False)
@@ -59,12 +59,30 @@ def run_command(
         click.echo(when_interrupted, err=True)
         return EXIT_INTERRUPTED
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return status if isinstance(status, int) else EXIT_OK
 
 
+class _Interrupt(KeyboardInterrupt):
+    """Raised by a signal; no plain KeyboardInterrupt.
+
+    Where one of those passes through exec() of a string, as in the making of a dataclass,
+    Python ends itself by SIGINT whatever exit status is given later (CPython 3.10,
+    Python/pythonrun.c, run_eval_code_obj).
+    """
+
+
+def _take_signals() -> dict[int, Any]:
+    """Let SIGTERM and, unless it is ignored, SIGINT interrupt; return the handlers before."""
+    before: dict[int, Any] = {signal.SIGTERM: signal.signal(signal.SIGTERM, _interrupt)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, _interrupt)
+    return before
+
+
 def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
+    raise _Interrupt
 
 
 def make_console(stderr: bool = False) -> Console:

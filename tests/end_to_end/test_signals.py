@@ -1,0 +1,36 @@
+"""An interrupt has its own exit status wherever it comes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import os, signal, sys, time
+import click
+from compiler.commandline import run_command
+
+@click.command()
+def interrupted():
+    exec("os.kill(os.getpid(), signal.{name}); time.sleep(10)")
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(run_command(interrupted, "tests", []))
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_inside_code_made_from_a_string(name: str) -> None:
+    """Python would end itself by the signal after a plain KeyboardInterrupt there."""
+    found = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(name=name)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert found.returncode == 130
+    assert found.stderr.strip() == "interrupted"
