@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,11 +24,13 @@ sys.exit(run_command(interrupted, "tests", []))
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_an_interrupt_inside_code_made_from_a_string(name: str) -> None:
-    """Python would end itself by the signal after a plain KeyboardInterrupt there."""
+def test_an_interrupt_inside_code_made_from_a_string(name: str, tmp_path: Path) -> None:
+    """Python would end itself by SIGINT after a plain KeyboardInterrupt there."""
+    (tmp_path / "interrupted.py").write_text(SCRIPT.format(name=name))
     found = subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(name=name)],
-        cwd=Path(__file__).parents[2],
+        [sys.executable, "-m", "interrupted"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,
         timeout=60,
