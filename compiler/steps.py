@@ -169,7 +169,9 @@ def lower_step(run: Run, tell: Tell) -> Results:
     from compiler import fit
     from compiler.passes import lower, pools_as_neurons
 
-    lowered, pools = lower(run.ann()), pools_as_neurons(run.ann())
+    graph = run.ann()
+    lowered = lower(graph)
+    pools = pools_as_neurons(graph, lowered.graph)
     target, config = run.request.target, run.config.convert
     offered = pools.graph if pools is not None else None
     if target:

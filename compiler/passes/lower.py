@@ -93,8 +93,8 @@ def lower(graph: AnnGraph, passes: tuple[Pass, ...] = PASSES, seed: int = 0) -> 
     return LoweredResult(lowered, tuple(checks), _notes(graph, lowered))
 
 
-def pools_as_neurons(graph: AnnGraph, seed: int = 0) -> LoweredResult | None:
-    """`graph` lowered so that no pool is folded into the layer behind it.
+def pools_as_neurons(graph: AnnGraph, folded: AnnGraph, seed: int = 0) -> LoweredResult | None:
+    """`graph` lowered so that no pool is folded into the layer behind it, as in `folded` it is.
 
     None where that changes nothing or where a pool cannot have neurons of its own.
     """
@@ -104,7 +104,6 @@ def pools_as_neurons(graph: AnnGraph, seed: int = 0) -> LoweredResult | None:
         lowered = lower(graph, POOLS_AS_NEURONS, seed)
     except ModelError:
         return None
-    folded = lower(graph, seed=seed).graph
     synapses = [
         sum(isinstance(layer, (Conv2d, Dense)) for layer in network.layers)
         for network in (folded, lowered.graph)

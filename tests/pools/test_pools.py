@@ -42,9 +42,10 @@ def pooled() -> AnnGraph:
 
 @pytest.fixture(scope="module")
 def graphs(pooled: AnnGraph) -> dict[str, AnnGraph]:
-    neurons = pools_as_neurons(pooled)
+    folded = lower(pooled).graph
+    neurons = pools_as_neurons(pooled, folded)
     assert neurons is not None
-    return {FOLDED: lower(pooled).graph, NEURONS: neurons.graph}
+    return {FOLDED: folded, NEURONS: neurons.graph}
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def chosen(graphs: dict[str, AnnGraph]) -> Any:
 def test_there_is_a_second_way_only_where_a_pool_was_folded(graphs: dict[str, AnnGraph]) -> None:
     kinds = [type(layer).__name__ for layer in graphs[NEURONS].layers]
     assert kinds.count("Conv2d") == 3 and len(graphs[FOLDED].layers) < len(kinds)
-    assert pools_as_neurons(graphs[FOLDED]) is None
+    assert pools_as_neurons(graphs[FOLDED], graphs[FOLDED]) is None
 
 
 def test_neurons_are_chosen_where_they_cost_less_and_agree_as_well(chosen: Any) -> None:
