@@ -7,6 +7,7 @@
 struct Neuron {
     int32_t keep_current, keep_voltage, threshold;  // shares of 4096; on the state's scale
     float share_current, share_voltage, level, inverse_width, slope;  // of the surrogate
+    int32_t linear;  // whether the surrogate is piecewise linear instead of exponential
 };
 
 namespace {
@@ -23,7 +24,12 @@ inline float decaying(float x) {
     return series * __builtin_bit_cast(float, (127 - whole) << 23);
 }
 
+// Surrogates of a distance in widths from the threshold.
+inline float exponential(float distance) { return decaying(distance); }
+inline float piecewise_linear(float distance) { return distance < 1.0f ? 1.0f - distance : 0.0f; }
+
 // One step back in time. In `drive`: the gradient of the spikes comes, that of the drive goes.
+template <float SURROGATE(float)>
 inline void fire_back(const Neuron& neuron, const float* __restrict trace,
                       const float* __restrict of_count, float* __restrict of_u,
                       float* __restrict of_v, float* __restrict of_bias, float* __restrict drive,
@@ -31,7 +37,7 @@ inline void fire_back(const Neuron& neuron, const float* __restrict trace,
     const float keep_u = neuron.share_current, keep_v = neuron.share_voltage;
     const float level = neuron.level, inverse = neuron.inverse_width, height = neuron.slope;
     for (int i = 0; i < neurons; ++i) {
-        const float slope = height * decaying(__builtin_fabsf(trace[i] - level) * inverse);
+        const float slope = height * SURROGATE(__builtin_fabsf(trace[i] - level) * inverse);
         of_v[i] = keep_v * of_v[i] + slope * (drive[i] + of_count[i]);
         of_u[i] = keep_u * of_u[i] + of_v[i];
         of_bias[i] += of_v[i];

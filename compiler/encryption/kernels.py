@@ -85,12 +85,14 @@ def backward(  # type: ignore[no-untyped-def]
     threshold,
     inverse_tau,
     height,
+    linear,
     grad_drive,
     grad_bias,
 ):
     """Fill grad_drive (t, n, m) and grad_bias (n, m) from the gradients of spikes and counts.
 
-    surrogate = height * exp(-|v - threshold| * inverse_tau); keep_u, keep_v: float32 shares.
+    surrogate = height * exp(-d), or height * max(0, 1 - d) if `linear`, where
+    d = |v - threshold| * inverse_tau; keep_u, keep_v: float32 shares.
     """
     steps, samples, neurons = voltage.shape
     for n in numba.prange(samples):
@@ -105,13 +107,16 @@ def backward(  # type: ignore[no-untyped-def]
             trace = voltage[t, n]
             out = grad_drive[t, n]
             for m in range(neurons):
-                p = abs(trace[m] - threshold) * inverse_tau * _LOG2E
+                distance = abs(trace[m] - threshold) * inverse_tau
+                p = distance * _LOG2E
                 k = min(np.int32(p + np.float32(0.5)), _LAST)
                 f = p - np.float32(k)
                 poly = np.float32(1.0) + f * (
                     _C1 + f * (_C2 + f * (_C3 + f * (_C4 + f * (_C5 + f * _C6))))
                 )
                 slope = height * poly * _POW2[k]
+                if linear:
+                    slope = height * max(np.float32(0.0), np.float32(1.0) - distance)
                 of_v[m] = keep_v * of_v[m] + slope * (arriving[m] + of_count[m])
                 of_u[m] = keep_u * of_u[m] + of_v[m]
                 total[m] += of_v[m]
@@ -182,6 +187,7 @@ class _Fire(torch.autograd.Function):  # type: ignore[misc]
             grad_counts.contiguous().numpy(),
             voltage.numpy(),
             *_floats(ctx.constants),
+            ctx.constants.linear,
             grad_drive.numpy(),
             grad_bias.numpy(),
         )

@@ -57,6 +57,7 @@ _Neuron = _structure(
     "Neuron",
     **_fields("keep_current keep_voltage threshold", ctypes.c_int32),
     **_fields("share_current share_voltage level inverse_width slope", ctypes.c_float),
+    **_fields("linear", ctypes.c_int32),
 )
 _Backprop = _structure(
     "Backprop",

@@ -28,14 +28,16 @@ Engine = Literal["native", "numba", "torch"]
 
 @dataclass(frozen=True)
 class Surrogate:
-    """SLAYER's spike derivative: height * exp(-|v - threshold| / width) a layer.
+    """What stands in for the derivative of a spike, a function of d = |v - threshold| / width.
 
+    SLAYER's is height * exp(-d); if `linear`, it is height * max(0, 1 - d) (Bellec et al. 2018).
     `width` is in thresholds; `height` is in 1 / threshold. For a rate code over T steps a
     height near 2 / T makes the summed derivative match the slope of the firing rate.
     """
 
     width: float = 1.0
     height: float = 0.0625
+    linear: bool = False
 
 
 class SlayerNetwork(torch.nn.Module):  # type: ignore[misc]
@@ -140,6 +142,7 @@ def _block(layer: SnnLayer, surrogate: Surrogate) -> Any:
         **gradient_parameters(surrogate),
     }
     block = _conv(layer, neuron) if layer.kind == "conv" else _dense(layer, neuron)
+    block.neuron.linear_surrogate = surrogate.linear
     with torch.no_grad():
         weight = torch.tensor(layer.weight / WEIGHT_SCALE, dtype=torch.float32)
         block.synapse.weight.copy_(weight.reshape(block.synapse.weight.shape))

@@ -19,8 +19,9 @@ DECAY_ONE = 4096
 class NeuronConstants:
     """keep_current, keep_voltage: shares of 4096; threshold: strict, on the state's scale.
 
-    Of the surrogate gradient slope * exp(-|v - level| * inverse_width), on SLAYER's scale:
-    level, inverse_width, slope; share_current and share_voltage are the kept shares as floats.
+    Of the surrogate gradient slope * exp(-d) or, if `linear`, slope * max(0, 1 - d), where
+    d = |v - level| * inverse_width, on SLAYER's scale: level, inverse_width, slope;
+    share_current and share_voltage are the kept shares as floats.
     """
 
     keep_current: int
@@ -31,10 +32,15 @@ class NeuronConstants:
     level: float
     inverse_width: float
     slope: float
+    linear: bool = False
 
 
 def constants_of(neuron: Any) -> NeuronConstants:
-    """Of a `slayer.neuron.cuba.Neuron` with shared decays."""
+    """Of a `slayer.neuron.cuba.Neuron` with shared decays.
+
+    An attribute `linear_surrogate`, which SLAYER's neuron has not, says that the surrogate is
+    piecewise linear; without it, it is SLAYER's exponential.
+    """
     keep_current = DECAY_ONE - int(neuron.cx_current_decay)
     keep_voltage = DECAY_ONE - int(neuron.cx_voltage_decay)
     width = float(neuron.tau_rho) * TAU_RHO_MULT
@@ -47,6 +53,7 @@ def constants_of(neuron: Any) -> NeuronConstants:
         level=float(neuron.threshold) + float(neuron.threshold_eps),
         inverse_width=1 / width,
         slope=float(neuron.scale_rho) * SCALE_RHO_MULT / 2 / width,
+        linear=bool(getattr(neuron, "linear_surrogate", False)),
     )
 
 

@@ -51,6 +51,12 @@ class _State:
         return self.v
 
 
+def _surrogate(voltage: torch.Tensor, constants: NeuronConstants) -> torch.Tensor:
+    distance = (voltage - constants.level).abs() * constants.inverse_width
+    shape = (1 - distance).clamp_min(0) if constants.linear else torch.exp(-distance)
+    return constants.slope * shape
+
+
 class _Fire(torch.autograd.Function):  # type: ignore[misc]
     """Drive (t, n, m) and bias (m) to spikes (t, n, m) and their sum over time (n, m)."""
 
@@ -79,8 +85,7 @@ class _Fire(torch.autograd.Function):  # type: ignore[misc]
         of_drive = torch.empty_like(trace)
         of_u, of_v, of_bias = (torch.zeros_like(trace[0]) for _ in range(3))
         for t in range(len(trace) - 1, -1, -1):
-            distance = (trace[t] - constants.level).abs()
-            slope = constants.slope * torch.exp(-distance * constants.inverse_width)
+            slope = _surrogate(trace[t], constants)
             of_v = constants.share_voltage * of_v + slope * (of_spikes[t] + of_counts)
             of_u = constants.share_current * of_u + of_v
             of_bias = of_bias + of_v

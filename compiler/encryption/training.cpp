@@ -180,8 +180,9 @@ struct Backward {
         else
             std::fill(drive, drive + neurons, 0.0f);
         if (given.of_spikes) add_row(drive, given.of_spikes + frame * neurons, neurons);
-        fire_back(neuron, given.trace + frame * neurons, given.of_counts + sample * neurons,
-                  of_u.data(), of_v.data(), of_bias, drive, neurons);
+        const auto back = neuron.linear ? fire_back<piecewise_linear> : fire_back<exponential>;
+        back(neuron, given.trace + frame * neurons, given.of_counts + sample * neurons,
+             of_u.data(), of_v.data(), of_bias, drive, neurons);
     }
 };
 

@@ -110,6 +110,32 @@ def gradients(
     }
 
 
+def _piecewise_linear(
+    voltage: torch.Tensor,
+    threshold: torch.Tensor,
+    tau_rho: torch.Tensor,
+    scale_rho: torch.Tensor,
+    graded_spike: object,
+) -> torch.Tensor:
+    """In place of the exponential in SLAYER's own backward run."""
+    return scale_rho / 2 / tau_rho * (1 - (voltage - threshold).abs() / tau_rho).clamp(min=0)
+
+
+def test_the_piecewise_linear_surrogate(
+    network: SnnGraph, spikes_tnchw: Array, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = SlayerNetwork(network, Surrogate(1.0, 0.3, linear=True), engine)
+    folded, _, voltage = folded_run(module, spikes_tnchw)
+    ours = gradients(module, folded, voltage)
+    exponential = gradients(module, *stock_run(module, spikes_tnchw))
+    monkeypatch.setattr("lava.lib.dl.slayer.spike.spike._spike_backward", _piecewise_linear)
+    theirs = gradients(module, *stock_run(module, spikes_tnchw))
+    assert any(np.abs(theirs[name] - exponential[name]).max() > 0 for name in theirs)
+    for name, gradient in theirs.items():
+        atol = GRADIENT_TOLERANCE * np.abs(gradient).max()
+        np.testing.assert_allclose(ours[name], gradient, rtol=0, atol=atol, err_msg=name)
+
+
 @pytest.mark.parametrize("surrogate", [Surrogate(), Surrogate(0.3, 0.5)], ids=["wide", "narrow"])
 def test_gradients_equal_stock_slayer(
     network: SnnGraph, spikes_tnchw: Array, surrogate: Surrogate, engine: Engine
