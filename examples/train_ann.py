@@ -8,6 +8,9 @@ Then compile it, without any image:
 
     python -m compiler.export vgg.safetensors --arch vgg16 --mean 0.5 --std 0.5
 
+With --no-bias the biases stay at zero and are written as zeros, so that the file still fits
+the architecture. PrivateSNN asks for such networks (docs/privatesnn.md).
+
 Two recipes: `privatesnn` is that of the PrivateSNN code (SGD, learning rate 0.01 falling
 to a tenth at 40, 60 and 80 % of 90 epochs, batches of 256, weight decay 5e-4, random crop
 and mirror, pixels normalised by mean and std 0.5); `modern` is AdamW with one cycle of the
@@ -105,6 +108,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
             f"--{name.replace('_', '-')}", type=kind, help="instead of the recipe's"
         )
     parser.add_argument("--no-flip", action="store_true", help="never mirror, as for digits")
+    parser.add_argument("--no-bias", action="store_true", help="keep all biases at zero")
     parser.add_argument("--mean", type=numbers, help="a,b,c: one number a channel, or one")
     parser.add_argument("--std", type=numbers, help="a,b,c: one number a channel, or one")
     return parser.parse_args(arguments)
@@ -130,6 +134,8 @@ def run(options: argparse.Namespace) -> int:
     normalise = scale_and_shift(mean, std, channels)
     torch.manual_seed(settings.seed)
     module = built(options.arch, shape, len(training.class_names))
+    if options.no_bias:
+        hold_biases_at_zero(module)
     log: list[str] = []
 
     def report(epoch: Epoch) -> None:
@@ -143,6 +149,7 @@ def run(options: argparse.Namespace) -> int:
         "Architecture": options.arch,
         "Input": f"{shape} (C, H, W); (pixel in [0, 1] - mean) / std with mean {mean}, std {std}",
         "Classes": ", ".join(training.class_names),
+        "Biases": "none: held at zero" if options.no_bias else "those of the architecture",
         "Trained on": f"{len(training)} images of `{options.data}`, recipe `{options.recipe}`",
         "Result": log[-1],
         "torch": torch.__version__,
@@ -174,6 +181,28 @@ def built(arch: str, shape: Shape, classes: int) -> nn.Module:
         raise one_problem(
             UsageError, "wrong architecture", "--arch", str(error), "larger images", "take another"
         ) from error
+
+
+def hold_biases_at_zero(module: nn.Module) -> None:
+    """Set every bias to zero and keep the optimizer from it.
+
+    Raises UsageError where a batch-norm would add a bias all the same.
+    """
+    import torch
+
+    if any(isinstance(part, torch.nn.BatchNorm2d) for part in module.modules()):
+        raise one_problem(
+            UsageError,
+            "wrong architecture",
+            "--no-bias",
+            "an architecture with batch-norm, which adds a bias to every channel",
+            "an architecture without batch-norm",
+            "take another --arch",
+        )
+    for name, parameter in module.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.zeros_(parameter)
+            parameter.requires_grad_(False)
 
 
 def chosen_settings(options: argparse.Namespace) -> TrainingSettings:

@@ -75,3 +75,16 @@ def test_mistakes(main, tmp_path, capsys):
     assert "too small" in capsys.readouterr().err
     assert main([*DIGITS, "--out", str(tmp_path / "absent" / "n.safetensors")]) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_biases(main, tmp_path, capsys):
+    out = tmp_path / "net.safetensors"
+    options = ["--no-bias", "--epochs", "1", "--samples", "200"]
+    assert main([*DIGITS, *options, "--mean", "0.5", "--std", "0.5", "--out", str(out)]) == 0
+    graph = load_model(out, arch="digits-cnn", mean=[0.5], std=[0.5])
+    biases = [layer.bias for layer in graph.layers if hasattr(layer, "bias")]
+    assert len(biases) == 4
+    assert not any(bias.any() for bias in biases)
+    assert "Biases: none" in out.with_suffix(".md").read_text()
+    assert main(["--arch", "vgg5-bn", "--data", "digits", "--no-bias", "--out", str(out)]) == 2
+    assert "batch-norm" in capsys.readouterr().err
