@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from compiler.commandline import check_writable, run_command, write_json
+from compiler.commandline import check_writable, json_option, run_command, to_stdout, write_json
 
 if TYPE_CHECKING:
     from audit.measure import Outcome
@@ -30,8 +30,7 @@ class _Names(click.ParamType):  # type: ignore[type-arg]
 @click.argument("run_dir", metavar="RUN_DIR", type=click.Path(path_type=Path))
 @click.option("--data", help="Images the network was trained for, as for sim.run [those the "
               "compile was evaluated on].")  # fmt: skip
-@click.option("--json", "json_file", type=click.Path(path_type=Path),
-              help="Write the result here too, beside RUN_DIR/audit.json.")  # fmt: skip
+@json_option("what RUN_DIR/audit.json holds")
 @click.option("--quick", is_flag=True, help="Small budgets: minutes instead of an hour.")
 @click.option("--attacks", type=_Names(), default=(), help="Make these attacks alone.")
 @click.option("--judges", type=click.Path(path_type=Path), metavar="DIR",
@@ -57,7 +56,7 @@ def leakage(json_file: Path | None, pictures: bool, quiet: bool, **options: Any)
     if json_file is not None:
         check_writable(json_file)
     command = shlex.join(["python", "-m", "audit.leakage", *sys.argv[1:]])
-    screen = QuietScreen() if quiet else Screen()
+    screen = QuietScreen() if quiet else Screen(stderr=to_stdout(json_file))
     try:
         with locked(open_finished_run(options["run_dir"])):
             outcome = run_audit(Request(command=command, **options), screen)
@@ -66,7 +65,7 @@ def leakage(json_file: Path | None, pictures: bool, quiet: bool, **options: Any)
         screen.close()
     if json_file is not None:
         write_json(json_file, outcome.fields)
-    if not quiet:
+    if not quiet and not to_stdout(json_file):
         show(outcome.fields)
         click.echo(f"\nwritten: {options['run_dir'] / 'audit.json'}, report.html; "
                    f"contact sheets in {options['run_dir'] / 'private' / 'audit'}")  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from compiler.commandline import WIDTH, make_console, plain_table
+from compiler.commandline import WIDTH, make_console, plain_table, progress_bar
 from compiler.report_parts import leakage
 
 if TYPE_CHECKING:
@@ -31,23 +31,20 @@ class QuietScreen:
 
 
 class Screen:
-    """A line a step on any output; a progress bar besides on a terminal."""
+    """A line a step on any output; a progress bar with the time left besides on a terminal."""
 
-    def __init__(self) -> None:
-        self.console = make_console()
+    def __init__(self, stderr: bool = False) -> None:
+        self.console = make_console(stderr)
         self.title = ""
         self.bar: Progress | None = None
         self.task: TaskID | None = None
 
     def begin(self, title: str) -> None:
         """A bar on a terminal; elsewhere the line comes when the step has ended."""
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
         self.close()
         self.title = title
         if self.console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-            self.bar = Progress(*columns, console=self.console, transient=True)
+            self.bar = progress_bar(self.console)
             self.bar.start()
             self.task = self.bar.add_task(title, total=None)
 

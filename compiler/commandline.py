@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -23,10 +23,16 @@ from compiler.errors import (
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
     from rich.table import Table
 
 WIDTH = 100
 """Columns of a table, and of all output that does not go to a terminal."""
+
+STDOUT = Path("-")
+"""Stands for the standard output where a file's name is asked for."""
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def run_command(
@@ -86,13 +92,45 @@ def _interrupt(number: int, frame: Any) -> None:
 
 
 def make_console(stderr: bool = False) -> Console:
-    """A console as wide as the terminal, and WIDTH columns wide where there is no terminal."""
+    """A console as wide as the terminal, and WIDTH columns wide where there is no terminal.
+
+    Colours and bars only on a terminal; with NO_COLOR set no colours there either.
+    """
     from rich.console import Console
 
     console = Console(highlight=False, stderr=stderr)
     if not console.is_terminal:
         console.width = WIDTH
     return console
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar with its share, the time passed and the time left, gone when it is done.
+
+    A task without a total, or without progress yet, shows the time passed alone.
+    """
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Left(ProgressColumn):
+        """The time left, in words that cannot be taken for the time passed."""
+
+        def render(self, task: Task) -> Text:
+            left = task.time_remaining if task.total else None
+            return Text("" if left is None else f"{TimeRemainingColumn().render(task)} left")
+
+    description, bar = TextColumn("{task.description}"), BarColumn(bar_width=12)
+    columns = (description, bar, TaskProgressColumn(), TimeElapsedColumn(), Left())
+    return Progress(*columns, console=console, transient=True)
 
 
 def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> Table:
@@ -120,12 +158,27 @@ def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int
     return table
 
 
+def json_option(what: str = "the result") -> Callable[[_Command], _Command]:
+    """The flag `--json FILE` of a command, passed to it as `json_file`."""
+    words = f"Write {what} as JSON too; FILE - for the standard output, and nothing else there."
+    kind = click.Path(path_type=Path)
+    return click.option("--json", "json_file", type=kind, metavar="FILE", help=words)
+
+
+def to_stdout(json_file: Path | None) -> bool:
+    """Whether JSON was asked for on the standard output, which then holds nothing else."""
+    return json_file == STDOUT
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON under a temporary name, then rename it.
+    """Write JSON under a temporary name, then rename it; to the standard output for `-`.
 
     Raises EnvironmentProblem where the file cannot be written.
     """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    if to_stdout(path):
+        click.echo(text, nl=False)
+        return
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         beside.write_text(text, encoding="utf-8")
@@ -138,6 +191,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def check_writable(path: Path) -> None:
     """EnvironmentProblem unless `path` can be written, before a long run rather than after it."""
+    if to_stdout(path):
+        return
     if path.is_dir():
         raise _unwritable(path, "a folder")
     if not os.access(path.parent, os.W_OK):

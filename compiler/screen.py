@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-from compiler.commandline import make_console
+from compiler.commandline import WIDTH, make_console, progress_bar
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from compiler.pipeline import Stage
 
 
@@ -43,8 +43,8 @@ class QuietScreen:
 class Screen:
     """Lines on any output; a progress bar besides on a terminal."""
 
-    def __init__(self, stages: Sequence[str]) -> None:
-        self.console = make_console()
+    def __init__(self, stages: Sequence[str], stderr: bool = False) -> None:
+        self.console = make_console(stderr)
         self.stages = stages
         self.bar: Progress | None = None
         self.task: TaskID | None = None
@@ -53,16 +53,10 @@ class Screen:
         """A bar on a terminal; elsewhere the line comes when the stage has ended."""
         if not self.console.is_terminal:
             return
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeRemainingColumn(),
-            console=self.console,
-            transient=True,
-        )
+        self.bar = progress_bar(self.console)
         self.bar.start()
-        self.task = self.bar.add_task(self._label(stage), total=None)
+        roomy = self.console.width >= WIDTH + 10
+        self.task = self.bar.add_task(self._label(stage, roomy).rstrip(), total=None)
 
     def end(self, stage: Stage, seconds: float) -> None:
         """The stage's line with its seconds."""
@@ -97,6 +91,7 @@ class Screen:
             return
         render_table(json.loads((folder / "report.json").read_text()), self.console)
 
-    def _label(self, stage: Stage) -> str:
+    def _label(self, stage: Stage, titled: bool = True) -> str:
         number = self.stages.index(stage.name) + 1
-        return f"{number:2d}/{len(self.stages)}  {stage.name:<11} {stage.title:<46}"
+        title = f" {stage.title:<46}" if titled else ""
+        return f"{number:2d}/{len(self.stages)}  {stage.name:<11}{title}"

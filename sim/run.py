@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from compiler.commandline import check_writable, run_command, write_json
+from compiler.commandline import check_writable, json_option, run_command, to_stdout, write_json
 from compiler.distributed import open_world
 
 
@@ -27,7 +27,7 @@ from compiler.distributed import open_world
               help="Input code, for a file that does not say.")  # fmt: skip
 @click.option("--time-limit", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
               help="Stop Lava after this time [120, and 60 a sample].")  # fmt: skip
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write a JSON file too.")
+@json_option()
 @click.option("--quiet", is_flag=True, help="Print errors alone.")
 def simulate_file(json_file: Path | None, quiet: bool, **options: Any) -> None:
     """Run MODEL.net on labelled images and count what happens.
@@ -49,7 +49,7 @@ def simulate_file(json_file: Path | None, quiet: bool, **options: Any) -> None:
             return
     if json_file is not None:
         write_json(json_file, figures)
-    if not quiet:
+    if not quiet and not to_stdout(json_file):
         show(figures)
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compiler import quantities
+from compiler import commandline, quantities
 from compiler.commandline import WIDTH, make_console, plain_table
 from sim import tables
 
@@ -112,8 +112,6 @@ def progress_bar(wanted: bool) -> Iterator[Callable[[int, int], None] | None]:
     if not wanted or not console.is_terminal:
         yield None
         return
-    from rich.progress import Progress
-
-    with Progress(console=console, transient=True) as bar:
+    with commandline.progress_bar(console) as bar:
         task = bar.add_task("samples", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

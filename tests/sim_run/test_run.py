@@ -54,6 +54,15 @@ def test_figures_are_those_of_the_simulator(network: Path, graph: ChipGraph) -> 
     assert (found["readout_spikes"], found["voltage_saturations"]) == (0, 0)
 
 
+def test_json_on_the_standard_output_stands_there_alone(
+    network: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([str(network), "--data", "digits", "--samples", "20", "--json", "-"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["samples"] == 20
+    assert said.err == ""
+
+
 def test_lava_gives_the_same_figures_for_the_same_samples(network: Path) -> None:
     lava = figures(network, "--data", "digits", "--backend", "lava", "--seed", "3")
     reference = figures(network, "--data", "digits", "--samples", "8", "--seed", "3")
