@@ -30,7 +30,7 @@ def measure(rounds: int, quick: bool) -> dict[str, Any]:
     """Images per second at equal or lower loss; `details` has the default settings as well."""
     graph = _network(quick)
     made, official_steps, judged = (32, 5, 4) if quick else (512, OFFICIAL_STEPS, 48)
-    settings = {"ours": _equal_loss(made), "defaults": _defaults(made)}
+    settings = {"ours": equal_loss(made), "defaults": _defaults(made)}
     bench = _Bench(graph, settings, official_steps)
     seconds = alternate(
         {"official": bench.official_image, **{name: bench.maker(name) for name in settings}},
@@ -80,7 +80,7 @@ def _network(quick: bool) -> AnnGraph:
     return lower(load_preset("digits" if quick else "fashion-mnist")).graph
 
 
-def _equal_loss(count: int) -> SynthesisConfig:
+def equal_loss(count: int) -> SynthesisConfig:
     """The published loss, from this project's start images, in few large steps."""
     from compiler.config import SynthesisConfig
 
@@ -94,6 +94,31 @@ def _defaults(count: int) -> SynthesisConfig:
     from compiler.config import SynthesisConfig
 
     return SynthesisConfig(count=count, held_out=1, concentrations=(1.0,))
+
+
+def official_images(
+    module: torch.nn.Module,
+    shape: tuple[int, int, int],
+    targets: torch.Tensor,
+    generator: torch.Generator,
+    steps: int = OFFICIAL_STEPS,
+) -> torch.Tensor:
+    """The published recipe's images (N, C, H, W) for soft targets (N, classes), in 8 bits of 0..1.
+
+    Images do not meet each other in the loss or in Adam, so that a batch of them gives what
+    each alone gives; only one alone is ever timed.
+    """
+    import torch
+
+    images = torch.rand(len(targets), *shape, generator=generator)
+    images.requires_grad_()
+    optimizer = torch.optim.Adam([images], OFFICIAL_RATE)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        log_probabilities = torch.log_softmax(module(images) / TEMPERATURE, 1)
+        (-(targets * log_probabilities).sum()).backward()
+        optimizer.step()
+    return (images.detach().clamp(0, 1) * 255).round() / 255
 
 
 class _Bench:
@@ -126,22 +151,7 @@ class _Bench:
         self._official(self.one_target, self.generator)
 
     def _official(self, targets: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Images (N, C, H, W) for soft targets (N, classes), clamped and rounded to 8 bits.
-
-        Images do not meet each other in the loss or in Adam, so that a batch of them gives what
-        each alone gives; only one alone is ever timed.
-        """
-        import torch
-
-        images = torch.rand(len(targets), *self.graph.input_shape, generator=generator)
-        images.requires_grad_()
-        optimizer = torch.optim.Adam([images], OFFICIAL_RATE)
-        for _ in range(self.steps):
-            optimizer.zero_grad()
-            log_probabilities = torch.log_softmax(self.module(images) / TEMPERATURE, 1)
-            (-(targets * log_probabilities).sum()).backward()
-            optimizer.step()
-        return (images.detach().clamp(0, 1) * 255).round() / 255
+        return official_images(self.module, self.graph.input_shape, targets, generator, self.steps)
 
     def losses(self, count: int) -> dict[str, dict[str, float]]:
         """Mean cross-entropy of the kept images to the same `count` samples, and its floor.
