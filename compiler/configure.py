@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from compiler.config import CompileConfig, with_overrides
 from compiler.errors import UsageError, one_problem
 from compiler.presets import Preset
+from compiler.recipes import RECIPES
 
 FLAGS = {
     "timesteps": ("convert", "timesteps"),
@@ -18,21 +20,41 @@ FLAGS = {
 """Flag -> table and setting of CompileConfig."""
 
 
-def configure(options: dict[str, Any], preset: Preset | None) -> CompileConfig:
+def configure(options: Mapping[str, Any], preset: Preset | None) -> CompileConfig:
     """The settings of a compile.
 
-    options: values of the flags in FLAGS, None where not given, and `config`, a TOML file.
+    options: values of the flags in FLAGS, None where not given, and `config`: a TOML file, or
+    its tables as nested mappings.
     Raises UsageError listing everything wrong in the source at fault.
     """
     config = CompileConfig()
     if preset is not None:
         config = with_overrides(config, dict(preset.compile))
-    if options.get("config") is not None:
-        config = with_overrides(config, read_toml(options["config"]))
-    return with_overrides(config, _from_flags(options))
+    given, tables = options.get("config"), {}
+    if given is not None:
+        tables = _listed(given) if isinstance(given, Mapping) else read_toml(Path(given))
+    flags = _from_flags(options)
+    recipe = _recipe(flags) or _recipe(tables)
+    for settings in (RECIPES.get(recipe or "", {}), tables, flags):
+        config = with_overrides(config, _listed(settings))
+    return config
 
 
-def _from_flags(options: dict[str, Any]) -> dict[str, Any]:
+def _recipe(settings: Mapping[str, Any]) -> str | None:
+    """The recipe that a source names; its settings come before those of all files and flags."""
+    table = settings.get("encrypt")
+    name = table.get("recipe") if isinstance(table, Mapping) else None
+    return name if isinstance(name, str) else None
+
+
+def _listed(value: Any) -> Any:
+    """Tables as TOML gives them: dicts, and lists where Python may have tuples."""
+    if isinstance(value, Mapping):
+        return {name: _listed(item) for name, item in value.items()}
+    return [_listed(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _from_flags(options: Mapping[str, Any]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for flag, (table, setting) in FLAGS.items():
         value = options.get(flag)

@@ -14,7 +14,7 @@ from compiler.commandline import run_command
 from compiler.distributed import open_world
 
 if TYPE_CHECKING:
-    from compiler.steps import CompileRequest
+    from compiler.request import CompileRequest
 
 STAGES = (
     "load",
@@ -120,45 +120,12 @@ def _check_order(first: str | None, last: str | None) -> None:
 
 
 def _request(options: dict[str, Any]) -> CompileRequest:
-    """The command line, the TOML file and the preset as one request."""
-    from compiler.configure import configure
-    from compiler.presets import DEFAULT_PRESET, find_preset
-    from compiler.steps import CompileRequest, Model
+    """The command line as a request."""
+    from compiler.options import make_request
 
-    spec, preset_name = options["model"], options["preset"]
-    if spec and preset_name:
+    if options["model"] and options["preset"]:
         raise click.UsageError("give a MODEL or --preset, not both")
-    if not spec:
-        preset_name = preset_name or DEFAULT_PRESET
-    preset = find_preset(preset_name) if preset_name else None
-    _check_early(options["evaluation"], options["target"])
-    evaluation = options["evaluation"] or (preset.data if preset else None)
-    name = preset.name if preset else Path(str(spec).rpartition(":")[2]).stem
-    return CompileRequest(
-        model=Model(
-            spec, preset_name, options["arch"], options["mean"], options["std"], options["layout"]
-        ),
-        out=options["out"] or Path("runs") / name,
-        config=configure(options, preset),
-        evaluation=None if evaluation == "none" else evaluation,
-        evaluation_optional=not options["evaluation"],
-        samples=options["samples"],
-        lava_samples=options["lava_samples"],
-        target=options["target"],
-        command=shlex.join(["python", "-m", "compiler.export", *sys.argv[1:]]),
-    )
-
-
-def _check_early(spec: str | None, target: str | None) -> None:
-    """Refuse a wrong --eval or --target at once; images are opened in the stage `evaluate`."""
-    if target is not None:
-        from compiler.resources.chips import find_chip
-
-        find_chip(target)
-    if spec not in (None, "none"):
-        from sim.datasets import check_spec
-
-        check_spec(str(spec))
+    return make_request(options, shlex.join(["python", "-m", "compiler.export", *sys.argv[1:]]))
 
 
 def _screen(quiet: bool) -> Any:

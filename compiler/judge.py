@@ -11,6 +11,7 @@ from compiler.ir.ann import AnnGraph
 from compiler.ir.geometry import Array
 from compiler.ir.run_ann import run_ann
 from compiler.ir.synthetic import SyntheticSet
+from sim.data_readers import ArrayImages
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,10 @@ class Judge:
         }
 
 
-def judge_by_data(graph: AnnGraph, spec: str, samples: int | None, seed: int) -> Judge:
-    """Labelled images of `spec`, a specification of sim.datasets.
+def judge_by_data(
+    graph: AnnGraph, spec: str | ArrayImages, samples: int | None, seed: int
+) -> Judge:
+    """Labelled images of `spec`, a specification of sim.datasets or the images themselves.
 
     Raises DataError where they are missing or do not fit the network.
     """
@@ -81,7 +84,7 @@ def judge_by_data(graph: AnnGraph, spec: str, samples: int | None, seed: int) ->
         data.images_nchw,
         data.labels,
         run_ann(graph, data.images_nchw),
-        spec,
+        data.name,
         graph.class_names or data.class_names,
         data.fingerprint,
         class_name_note(graph.class_names, data) or "",

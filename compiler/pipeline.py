@@ -11,8 +11,9 @@ from typing import Any, Protocol
 from compiler import __version__, steps
 from compiler.convert_step import convert_step
 from compiler.errors import EnvironmentProblem, one_problem
+from compiler.request import CompileRequest, evaluation_key, model_key
 from compiler.run_folder import RunFolder, file_hash, key_of, open_run_folder
-from compiler.steps import CompileRequest, Run
+from compiler.steps import Run
 
 LOCK_SECONDS = 1
 
@@ -42,7 +43,7 @@ STAGES: tuple[Stage, ...] = (
         "load",
         "Reading the trained network",
         steps.load_model_step,
-        lambda run: [asdict(run.request.model), steps.source_fingerprint(run.request.model)],
+        lambda run: model_key(run.request.model),
         (_private(steps.ANN),),
     ),
     Stage(
@@ -97,7 +98,7 @@ STAGES: tuple[Stage, ...] = (
         "evaluate",
         "Measuring every stage",
         steps.evaluate_step,
-        lambda run: [run.request.evaluation, run.request.samples],
+        lambda run: evaluation_key(run.request),
         again=steps.images_were_missing,
     ),
     Stage(

@@ -36,12 +36,7 @@ def write_report_files(report: Report, folder: Path) -> None:
     The map of every core goes into resources.json and is left out of report.json, and so is
     `leakage`, which is what audit.json holds.
     """
-    lean = [
-        {key: value for key, value in chip.items() if key != "core_map"}
-        for chip in report.get("resources") or ()
-    ]
-    own = {key: value for key, value in report.items() if key != "leakage"}
-    write_report_json({**own, "resources": lean}, folder / "report.json")
+    write_report_json(lean(report), folder / "report.json")
     whole = {"schema_version": report["schema_version"], "chips": report.get("resources") or ()}
     write_report_json(whole, folder / "resources.json")
     write_report_html(report, folder / "report.html")
@@ -67,10 +62,35 @@ def read_leakage(folder: Path) -> dict[str, Any] | None:
 
 def add_leakage(folder: Path) -> None:
     """Write report.html of a finished compile again, now with the result of its audit."""
+    write_report_html(read_report(folder), folder / "report.html")
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """Everything that report.html shows: report.json with the map of every core and the audit.
+
+    Raises OSError or ValueError where report.json or resources.json cannot be read.
+    """
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     chips = json.loads((folder / "resources.json").read_text(encoding="utf-8"))["chips"]
-    whole = {**report, "resources": chips, "leakage": read_leakage(folder)}
-    write_report_html(whole, folder / "report.html")
+    leakage = read_leakage(folder)
+    return {**report, "resources": chips, **({"leakage": leakage} if leakage else {})}
+
+
+def lean(report: Report) -> dict[str, Any]:
+    """The content of report.json: without the map of every core, and without the audit."""
+    chips = [
+        {key: value for key, value in chip.items() if key != "core_map"}
+        for chip in report.get("resources") or ()
+    ]
+    own = {key: value for key, value in report.items() if key != "leakage"}
+    return {**own, "resources": chips}
+
+
+def report_page(report: Report) -> str:
+    """The text of report.html, one file without script that loads nothing."""
+    from compiler.report_parts import page
+
+    return page.render(plain(report))
 
 
 def write_report_json(report: Report, path: Path) -> None:
@@ -80,10 +100,8 @@ def write_report_json(report: Report, path: Path) -> None:
 
 
 def write_report_html(report: Report, path: Path) -> None:
-    """Write report.html, one file without script that loads nothing. Replaces whole."""
-    from compiler.report_parts import page
-
-    _write_whole(path, page.render(plain(report)))
+    """Write report.html; see report_page. Replaces whole."""
+    _write_whole(path, report_page(report))
 
 
 def plain(value: Any) -> Any:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from compiler.config import CompileConfig
-from compiler.distributed import World
 from compiler.errors import AgreementError, DataError, Problem
 from compiler.ir.ann import AnnGraph, InputAffine
 from compiler.ir.chip import ChipGraph
 from compiler.ir.snn import Encoding, SnnGraph
 from compiler.ir.synthetic import SyntheticSet
-from compiler.run_folder import RunFolder, file_hash, key_of, proving, rejected
+from compiler.request import CompileRequest, Model
+from compiler.run_folder import RunFolder, key_of, proving, rejected
 from compiler.store import load, save
 
 ANN, LOWERED, SYNTHETIC = "ann.safetensors", "lowered.safetensors", "synthetic.safetensors"
@@ -37,38 +36,6 @@ class Tell(Protocol):
 
     def note(self, text: str) -> None:
         """A line worth keeping on the screen."""
-
-
-@dataclass(frozen=True)
-class Model:
-    """Where the ANN comes from, as given on the command line."""
-
-    spec: str | None = None
-    preset: str | None = None
-    arch: str | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    layout: str | None = None
-
-
-@dataclass(frozen=True)
-class CompileRequest:
-    """One compile.
-
-    `evaluation` is a data set's specification, None for none; `evaluation_optional`: it
-    was not asked for, so that the compile goes on without it where its files are missing.
-    """
-
-    model: Model
-    out: Path
-    config: CompileConfig = field(default_factory=CompileConfig)
-    evaluation: str | None = None
-    evaluation_optional: bool = False
-    samples: int | None = None
-    lava_samples: int = 8
-    target: str | None = None
-    command: str = ""
-    world: World = field(default_factory=World)
 
 
 @dataclass(frozen=True)
@@ -138,16 +105,6 @@ def load_model_step(run: Run, tell: Tell) -> Results:
     }
 
 
-def source_fingerprint(model: Model) -> str:
-    """What tells whether the model has changed: a file's hash; a factory is new each time."""
-    import uuid
-
-    from compiler.presets import find_preset
-
-    path = find_preset(model.preset).weights if model.preset else Path(model.spec or "")
-    return file_hash(path) if path.is_file() else uuid.uuid4().hex
-
-
 def _read_model(model: Model) -> AnnGraph:
     if model.preset:
         from compiler.presets import load_preset
@@ -156,11 +113,14 @@ def _read_model(model: Model) -> AnnGraph:
     from compiler.frontend import load_model
 
     return load_model(
-        model.spec or "",
+        model.spec or model.module,
         arch=model.arch,
         mean=model.mean,
         std=model.std,
         layout=model.layout,  # type: ignore[arg-type]
+        input_shape=model.input_shape,
+        class_names=model.class_names,
+        name=model.name,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import math
 import zipfile
 import zlib
@@ -55,6 +56,38 @@ class ArrayImages:
     def read(self, index_n: Array) -> Array:
         """Return the images at these places, float32 in [0, 1]."""
         return to_unit_range(self.images_nchw[index_n])
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of pixels, labels and names, in hexadecimal."""
+        described = (self.images_nchw.dtype.str, self.images_nchw.shape, self.class_names)
+        digest = hashlib.sha256(repr(described).encode())
+        for array in (self.images_nchw, self.labels_n):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+def labelled_arrays(
+    images_nchw: object, labels_n: object, class_names: tuple[str, ...] = ()
+) -> ArrayImages:
+    """Labelled images that a caller already holds.
+
+    images_nchw: (N, C, H, W), uint8 or floats in [0, 1]; labels_n: (N,) integers from 0; both
+    anything that numpy takes, such as a tensor. class_names: numbers where not given.
+    Raises DataError for another shape, type or range. The arrays are not copied if they fit.
+    """
+    images, labels = np.asarray(images_nchw), np.asarray(labels_n)
+    if images.ndim != 4 or not len(images):
+        raise one_problem(
+            DataError,
+            "the images do not have the expected axes",
+            "images",
+            f"an array of shape {images.shape}",
+            "(N, C, H, W) with at least one image",
+            "add the channel's axis with [:, None], or move it with .transpose(0, 3, 1, 2)",
+        )
+    labels = _integer_labels("labels", labels, len(images))
+    return ArrayImages(_unit_pixels("images", images), labels, class_names or _names(labels))
 
 
 def to_unit_range(images: Array) -> Array:
@@ -155,7 +188,7 @@ def _member(file: Path, archive: np.lib.npyio.NpzFile, names: tuple[str, ...]) -
     )
 
 
-def _integer_labels(file: Path, labels_n: Array, images: int) -> Array:
+def _integer_labels(file: Path | str, labels_n: Array, images: int) -> Array:
     if labels_n.ndim == 2 and labels_n.shape[1] == 1:
         labels_n = labels_n[:, 0]
     if labels_n.dtype.kind not in "iu" or labels_n.shape != (images,):
@@ -170,7 +203,7 @@ def _integer_labels(file: Path, labels_n: Array, images: int) -> Array:
     return labels_n.astype(np.int64)
 
 
-def _unit_pixels(file: Path, images: Array) -> Array:
+def _unit_pixels(file: Path | str, images: Array) -> Array:
     if images.dtype == np.uint8:
         return images
     if images.dtype.kind == "f" and images.size:

@@ -9,6 +9,8 @@ A data set is named by a specification:
     imagefolder:PATH    a folder or .zip with one folder a class (PNG, JPEG or WebP)
     npz:FILE            a NumPy archive with images and labels
 
+Images already in memory take the place of a specification as sim.data_readers.ArrayImages.
+
 The data folder is named by the environment variable PRIVATE_SNN_DATA.
 """
 
@@ -28,6 +30,8 @@ from compiler.ir.geometry import Array, Shape, frozen
 from sim.data_readers import ArrayImages, LabelledImages, Part, read_idx, read_npz
 from sim.image_folders import read_image_folder
 
+IN_MEMORY = "arrays"
+"""Name of data given as arrays."""
 DATA_FOLDER_VARIABLE = "PRIVATE_SNN_DATA"
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 FASHION_MNIST_CLASSES = (
@@ -71,7 +75,7 @@ class Dataset:
 
 
 def load_dataset(
-    spec: str,
+    spec: str | ArrayImages,
     input_shape: Shape | None = None,
     samples: int | None = None,
     seed: int = 0,
@@ -88,19 +92,20 @@ def load_dataset(
     Raises DataError with a remedy where the images are missing, damaged or do not fit,
     UsageError where `spec` names no kind of data.
     """
-    source = _open(spec, part, input_shape)
-    _check_labels(spec, source, classes)
+    name = IN_MEMORY if isinstance(spec, ArrayImages) else spec
+    source = spec if isinstance(spec, ArrayImages) else _reader(spec)(part, input_shape)
+    _check_labels(name, source, classes)
     if samples is None and at_most is not None:
         samples = min(at_most, len(source.labels_n))
     if samples is None:
         index_n = np.arange(len(source.labels_n))
     else:
-        index_n = choose_evenly(source.labels_n, samples, seed, spec)
+        index_n = choose_evenly(source.labels_n, samples, seed, name)
     images_nchw = source.read(index_n)
-    _check_shape(spec, images_nchw, input_shape)
+    _check_shape(name, images_nchw, input_shape)
     images_nchw.setflags(write=False)
     return Dataset(
-        name=spec,
+        name=name,
         images_nchw=images_nchw,
         labels=frozen(source.labels_n[index_n], np.int64),
         class_names=source.class_names,
@@ -160,10 +165,6 @@ def check_spec(spec: str) -> None:
         raise one_problem(
             DataError, "no such data", spec, "nothing there", "a path", "check the path given"
         )
-
-
-def _open(spec: str, part: Part, input_shape: Shape | None) -> LabelledImages:
-    return _reader(spec)(part, input_shape)
 
 
 _Reader = Callable[[Part, Union[Shape, None]], LabelledImages]

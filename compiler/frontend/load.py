@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +22,7 @@ PICKLED = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".h5", ".keras", "
 
 
 def load_model(
-    spec: str | Path,
+    spec: str | Path | nn.Module,
     arch: str | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -32,14 +33,17 @@ def load_model(
 ) -> AnnGraph:
     """Read a trained network and return it as an AnnGraph that takes pixels in [0, 1].
 
-    spec: FILE.onnx, FILE.safetensors (with arch), or pkg.module:factory, a function
-    without arguments that returns a torch.nn.Module. mean, std: one number a channel, or
-    one for all; the network is fed (pixel - mean) / std. layout: order of the axes of an
-    ONNX input, guessed from its shape where None. input_shape: (C, H, W) where the model
-    itself does not tell. name: the graph's name, by default the file's or factory's own.
+    spec: FILE.onnx, FILE.safetensors (with arch), pkg.module:factory, a function without
+    arguments that returns a torch.nn.Module, or such a module, of which a copy is read.
+    mean, std: one number a channel, or one for all; the network is fed (pixel - mean) / std.
+    layout: order of the axes of an ONNX input, guessed from its shape where None.
+    input_shape: (C, H, W) where the model itself does not tell. name: the graph's name, by
+    default the file's, the factory's or the module's class's own.
 
     Raises ModelError with every problem found, UsageError for options that do not exist.
     """
+    if not isinstance(spec, (str, Path)):
+        return _own_module(spec, mean, std, input_shape, class_names, name)
     text = str(spec)
     suffix = Path(text).suffix.lower()
     if suffix == ".onnx":
@@ -53,6 +57,25 @@ def load_model(
     normalise = normalisation(mean, std, shape[0])
     own_name = text.rpartition(":")[2] if ":" in text else Path(text).stem
     return read_module(module, shape, name or own_name, normalise, class_names)
+
+
+def _own_module(
+    given: nn.Module,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    input_shape: Shape | None,
+    class_names: tuple[str, ...],
+    name: str | None,
+) -> AnnGraph:
+    """Read a copy of a module on the CPU, so that the caller's keeps its device and mode."""
+    from copy import deepcopy
+
+    from compiler.frontend.torch_fx import read_module
+
+    kind = type(given).__name__
+    shape = _image_shape(input_shape or getattr(given, "input_shape", None), kind, "input_shape=")
+    normalise = normalisation(mean, std, shape[0])
+    return read_module(deepcopy(given).cpu(), shape, name or kind, normalise, class_names)
 
 
 def _torch_module(
@@ -84,18 +107,26 @@ def _from_factory(text: str, input_shape: Shape | None) -> tuple[nn.Module, Shap
         raise _bad_factory(text, f"{type(error).__name__}: {error}") from error
     if not isinstance(made, nn.Module):
         raise _bad_factory(text, f"a factory that returns {type(made).__name__}")
-    shape = input_shape or getattr(made, "input_shape", None)
-    if shape is None or len(shape) != 3:
+    where = "the attribute `input_shape` of the module that the factory returns"
+    return made, _image_shape(input_shape or getattr(made, "input_shape", None), text, where)
+
+
+def _image_shape(shape: Any, source: str, where: str) -> Shape:
+    """Three whole numbers above 0; `where` says how the user sets them."""
+    try:
+        channels, height, width = (operator.index(size) for size in shape)
+    except (TypeError, ValueError):
+        channels = height = width = 0
+    if min(channels, height, width) < 1:
         raise one_problem(
             ModelError,
             "the size of the images is not known",
-            text,
+            source,
             f"input_shape {shape}",
             "(channels, height, width)",
-            "set the attribute `input_shape` of the module that the factory returns",
+            f"set {where}",
         )
-    channels, height, width = (int(size) for size in shape)
-    return made, (channels, height, width)
+    return channels, height, width
 
 
 def _bad_factory(text: str, found: str) -> Exception:
