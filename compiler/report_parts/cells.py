@@ -85,3 +85,12 @@ def weight_changes(report: Report) -> list[Row]:
 def leaves(entry: Mapping[str, Any]) -> str:
     """Whether a file is made to be given away."""
     return "may leave the house" if entry.get("may_leave") else "stays in the house"
+
+
+def most_confused(
+    labels: Sequence[str], counts: Sequence[Sequence[int]], most: int = 10
+) -> list[tuple[str, str, str]]:
+    """Pairs of true class and wrong answer, the most frequent first."""
+    wrong = [(n, i, j) for i, row in enumerate(counts) for j, n in enumerate(row) if n and i != j]
+    worst = sorted(wrong, key=lambda entry: (-entry[0], entry[1], entry[2]))[:most]
+    return [(labels[i], labels[j], quantities.count(n)) for n, i, j in worst]

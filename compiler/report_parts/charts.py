@@ -208,19 +208,45 @@ def band_plot(
     return _svg(360, 200, "".join(parts), title=f"{y_title} against {x_title}")
 
 
-def raster(spikes: Sequence[Sequence[int]], steps: int, neurons: int) -> Markup:
-    """Spikes of one layer: a mark at (step, neuron); neurons run downwards."""
-    width, height = 360, 90
+def raster(rows: Sequence[str]) -> Markup:
+    """Spikes of one layer: a string a neuron from the top, a character a step, `1` for a spike."""
+    steps, neurons = max(map(len, rows), default=0), len(rows)
+    width, height = 360, min(max(3 * neurons, 24), 150)
     across, down = width / max(steps, 1), height / max(neurons, 1)
-    size = max(down, 1.2)
+    mark, tall = max(across - 1, 1), max(down * 0.8, 1.2)
     marks = "".join(
         f'<rect class="ink" x="{t * across:.1f}" y="{n * down:.1f}" '
-        f'width="{max(across - 1, 1):.1f}" height="{size:.2f}"/>'
-        for t, n in spikes
+        f'width="{mark:.1f}" height="{tall:.2f}"/>'
+        for n, row in enumerate(rows)
+        for t, spike in enumerate(row)
+        if spike == "1"
     )
     frame = f'<rect class="track" width="{width}" height="{height}"/>'
-    title = f"{len(spikes)} spikes of {neurons} neurons in {steps} steps"
+    spikes = sum(row.count("1") for row in rows)
+    title = f"{spikes} spikes of {neurons} neurons in {steps} steps"
     return _svg(width, height, frame + marks, title=title)
+
+
+def heat_map(counts: Sequence[Sequence[int]]) -> Markup:
+    """A confusion matrix of many classes: a square a pair, the darker the more often.
+
+    The diagonal is shaded by its share of the row, everything else by four times that.
+    """
+    size = 360 / max(len(counts), 1)
+    squares = []
+    for i, row in enumerate(counts):
+        total = sum(row) or 1
+        for j, n in enumerate(row):
+            share = min(n / total * (1 if i == j else 4), 1.0)
+            if share:
+                kind = "good" if i == j else "bad"
+                squares.append(
+                    f'<rect class="{kind}" x="{j * size:.2f}" y="{i * size:.2f}" '
+                    f'width="{size:.2f}" height="{size:.2f}" fill-opacity="{share:.2f}"/>'
+                )
+    frame = '<rect class="track" width="360" height="360"/>'
+    title = f"confusion matrix of {len(counts)} classes"
+    return _svg(360, 360, frame + "".join(squares), title=title)
 
 
 def rate_dots(

@@ -350,6 +350,11 @@ def _by_class(audit: Audit) -> dict[str, Any]:
 
 def _sheets(audit: Audit) -> list[dict[str, str]]:
     return [
-        {"attack": attack, "url": "data:image/png;base64," + b64encode(png).decode("ascii")}
+        {"attack": attack, "url": data_url(png)}
         for attack, png in (audit.get("sheets") or {}).items()
     ]
+
+
+def data_url(png: bytes) -> str:
+    """A picture as the page holds it in itself."""
+    return "data:image/png;base64," + b64encode(png).decode("ascii")

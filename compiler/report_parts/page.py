@@ -14,7 +14,7 @@ _MOST_SQUARES = 1500
 """More cores than this are listed by layer only; squares would be too small to tell apart."""
 
 _MOST_CLASSES = 25
-"""A confusion matrix of more classes is not legible as a table."""
+"""A confusion matrix of more classes is drawn, since as a table it is not legible."""
 
 
 def render(report: Report) -> str:
@@ -104,35 +104,47 @@ def _privacy(report: Report) -> dict[str, Any] | None:
     }
 
 
-def _raster(report: Report) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": layer["layer"],
-            "drawn": charts.raster(layer["spikes"], layer["steps"], layer["neurons"]),
-            "note": f"{quantities.count(layer['neurons'])} neurons downwards, "
-            f"{quantities.count(layer['steps'])} steps to the right",
-        }
-        for layer in report.get("raster") or ()
-    ]
+def _raster(report: Report) -> dict[str, Any] | None:
+    sample = report.get("sample")
+    if not sample:
+        return None
+    pictures = report.get("shown_pictures")
+    layers = [*([pictures["input"]] if pictures else []), *sample["layers"]]
+    return {
+        "note": words.sample(report),
+        "layers": [
+            {
+                "name": words.layer_title(layer["layer"]),
+                "drawn": charts.raster(layer["rows"]),
+                "note": words.raster_note(layer, sample["timesteps"]),
+            }
+            for layer in layers
+        ],
+        "sheet": leakage.data_url(pictures["sheet"]) if pictures else "",
+    }
 
 
 def _confusion(report: Report) -> dict[str, Any] | None:
     matrix = report.get("confusion_matrix")
-    if not matrix or len(matrix["labels"]) > _MOST_CLASSES:
+    if not matrix:
         return None
+    labels, counts = matrix["labels"], matrix["counts"]
+    if len(labels) > _MOST_CLASSES:
+        most = cells.most_confused(labels, counts)
+        return {"drawn": charts.heat_map(counts), "most": most, "labels": [], "rows": []}
     rows = []
-    for i, (name, counts) in enumerate(zip(matrix["labels"], matrix["counts"], strict=True)):
-        total = sum(counts) or 1
+    for i, (name, row) in enumerate(zip(labels, counts, strict=True)):
+        total = sum(row) or 1
         line = [
             {
                 "text": quantities.count(n) if n else "",
                 "wrong": i != j,
                 "share": f"{min(n / total * (0.7 if i == j else 4), 0.7):.2f}",
             }
-            for j, n in enumerate(counts)
+            for j, n in enumerate(row)
         ]
         rows.append({"name": name, "cells": line})
-    return {"labels": matrix["labels"], "rows": rows}
+    return {"labels": labels, "rows": rows, "drawn": "", "most": []}
 
 
 def _chip(chip: Mapping[str, Any]) -> dict[str, Any]:

@@ -248,6 +248,39 @@ def health(report: Report) -> list[str]:
     return lines
 
 
+def sample(report: Report) -> str:
+    """Which image the spikes are of, and what came out."""
+    found = report["sample"]
+    real = found["images"] == "real"
+    which = f"The first of the {images_in_words(report)}" if real else "A held-out synthetic image"
+    label = found["class"]
+    given = "" if label is None else f", of class {_class_name(report, label)},"
+    answer = f"the answer is {_class_name(report, found['answer'])}"
+    shown = (
+        ""
+        if report.get("shown_pictures")
+        else (
+            " The input's spikes are left out, since they are the image itself; --pictures shows them."
+        )
+    )
+    return f"{which}{given} in the integer simulator; {answer}.{shown}"
+
+
+def _class_name(report: Report, index: int) -> str:
+    names = (report.get("confusion_matrix") or {}).get("labels") or ()
+    return str(names[index]) if index < len(names) else str(index)
+
+
+def raster_note(layer: Mapping[str, Any], timesteps: int) -> str:
+    """What the drawing of a layer's spikes shows."""
+    neurons, shown = layer["neurons"], len(layer["rows"])
+    some = f"{count(shown)} of {count(neurons)}" if shown < neurons else count(neurons)
+    return (
+        f"{some} neurons downwards, {timesteps} steps to the right; "
+        f"{count(layer['spikes'])} spikes in all."
+    )
+
+
 CAUSES = {
     "never_active_in_ann": "never active in the ANN either",
     "too_few_steps": "too weak for T",

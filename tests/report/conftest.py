@@ -163,7 +163,7 @@ def optional_sections() -> dict[str, Any]:
     counts = np.eye(10, dtype=int) * 50 + rng.poisson(0.8, (10, 10))
     labels = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker",
               "bag", "boot"]  # fmt: skip
-    spikes = np.argwhere(rng.random((STEPS, 64)) < 0.11)
+    spikes = (rng.random((64, STEPS)) < 0.11).astype(int)
     return {
         "accuracy_by_timestep": [
             {
@@ -203,7 +203,20 @@ def optional_sections() -> dict[str, Any]:
             },
         },
         "confusion_matrix": {"labels": labels, "counts": counts.tolist()},
-        "raster": [{"layer": "fc1", "steps": STEPS, "neurons": 64, "spikes": spikes.tolist()}],
+        "sample": {
+            "images": "real",
+            "class": 9,
+            "answer": 7,
+            "timesteps": STEPS,
+            "layers": [
+                {
+                    "layer": "fc1",
+                    "neurons": 128,
+                    "spikes": 2 * int(spikes.sum()),
+                    "rows": ["".join("01"[spike] for spike in row) for row in spikes],
+                }
+            ],
+        },
         "leakage": leakage(),
     }
 

@@ -67,9 +67,23 @@ def test_the_chosen_point_has_a_ring():
 
 
 def test_a_raster_has_a_mark_a_spike():
-    drawing = charts.raster([(0, 0), (3, 9)], 4, 10)
+    drawing = charts.raster(["1000", "0001", "0000"])
     assert drawing.count('class="ink"') == 2
-    assert 'x="270.0" y="81.0"' in drawing
+    assert "2 spikes of 3 neurons in 4 steps" in drawing
+    assert 'x="270.0" y="8.0"' in drawing
+
+
+def test_a_raster_of_nothing():
+    assert "0 spikes of 0 neurons" in charts.raster([])
+
+
+def test_a_heat_map_shades_by_the_share_of_the_row():
+    drawing = charts.heat_map([[3, 1], [0, 0]])
+    assert drawing.count("<rect") == 3
+    assert 'class="good" x="0.00" y="0.00" width="180.00" height="180.00" fill-opacity="0.75"' in (
+        drawing
+    )
+    assert 'class="bad" x="180.00" y="0.00"' in drawing and 'fill-opacity="1.00"' in drawing
 
 
 def test_words_of_numbers():

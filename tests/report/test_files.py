@@ -210,3 +210,40 @@ def test_one_square_a_core_and_none_for_a_crowd(report, tmp_path):
     report["resources"][0]["core_map"] = [use] * 2000
     text = written(report, tmp_path)
     assert text.count("<title>core ") == report["resources"][1]["cores"]
+
+
+PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010800000000"
+    "3a7e9b550000000a49444154789c63600000000200015d0b2a840000000049454e44ae426082"
+)
+
+
+def test_one_sample_is_followed_through_the_layers(complete, tmp_path):
+    text = " ".join(Page(written(complete, tmp_path)).text.split())
+    assert "The first of the images of fashion-mnist, of class boot, in the integer" in text
+    assert "the answer is sneaker" in text
+    assert "64 of 128 neurons downwards, 32 steps to the right" in text
+    assert "left out, since they are the image itself" in text
+
+
+def test_images_and_input_spikes_are_shown_where_they_were_asked_for(complete, tmp_path):
+    assert "data:image" not in written(complete, tmp_path)
+    report = copy.deepcopy(complete)
+    layer = {"layer": "input", "neurons": 2, "spikes": 3, "rows": ["110", "100"]}
+    report["shown_pictures"] = {"input": layer, "sheet": PIXEL}
+    text = written(report, tmp_path)
+    assert "3 spikes of 2 neurons in 3 steps" in text
+    assert text.count("data:image/png;base64,") == 1
+    assert "must not leave the house" in text
+    assert "left out" not in text
+
+
+def test_a_confusion_matrix_of_many_classes_is_drawn(complete, tmp_path):
+    report = copy.deepcopy(complete)
+    counts = (np.eye(40, dtype=int) * 9).tolist()
+    counts[3][5], counts[7][1] = 4, 2
+    report["confusion_matrix"] = {"labels": [f"class {k}" for k in range(40)], "counts": counts}
+    text = written(report, tmp_path)
+    words = " ".join(Page(text).text.split())
+    assert "confusion matrix of 40 classes" in text
+    assert "times class 3 class 5 4 class 7 class 1 2" in words
