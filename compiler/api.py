@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     ModelSource = Union[str, Path, nn.Module]
     ImageSource = Union[str, tuple[ArrayLike, ArrayLike]]
 
+MOST_NUMBERS = 16
+"""Longest sequence that the report's line of the call writes out."""
 StepEvent = Literal["begin", "progress", "end", "skip", "note"]
 
 
@@ -91,8 +93,8 @@ def compile_model(
     preset: str | None = None,
     out: str | Path | None = None,
     arch: str | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    mean: Sequence[float] | float | None = None,
+    std: Sequence[float] | float | None = None,
     layout: Literal["nchw", "nhwc"] | None = None,
     input_shape: Sequence[int] | None = None,
     class_names: Sequence[str] = (),
@@ -221,11 +223,10 @@ def _call(arguments: Mapping[str, Any]) -> str:
 
 
 def _in_words(value: Any) -> str:
-    if isinstance(value, Path):
-        value = str(value)
-    numbers = isinstance(value, (tuple, list)) and all(
-        isinstance(item, (int, float, str)) for item in value
-    )
-    if numbers or isinstance(value, (str, int, float, Mapping)):
+    if isinstance(value, (str, int, float, Mapping)):
         return repr(value)
+    if isinstance(value, Path):
+        return repr(str(value))
+    if isinstance(value, (tuple, list)) and len(value) <= MOST_NUMBERS:
+        return f"({', '.join(_in_words(item) for item in value)})"
     return f"<{type(value).__name__}>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
+SCRIPTS = "private-snn-"
+"""How the names of the installed scripts begin (pyproject.toml, [project.scripts])."""
 WIDTH = 100
 """Columns of a table, and of all output that does not go to a terminal."""
 
@@ -52,7 +55,7 @@ def run_command(
     before = _take_signals()
     given = None if arguments is None else list(arguments)
     try:
-        status = command.main(given, prog_name=f"python -m {module}", standalone_mode=False)
+        status = command.main(given, prog_name=_program(module), standalone_mode=False)
     except click.ClickException as problem:
         if is_main_process():
             problem.show()
@@ -68,6 +71,12 @@ def run_command(
         for number, handler in before.items():
             signal.signal(number, handler)
     return status if isinstance(status, int) else EXIT_OK
+
+
+def _program(module: str) -> str:
+    """How the command was called: by the script that was installed for it, or as a module."""
+    name = Path(sys.argv[0]).name
+    return name if name.startswith(SCRIPTS) else f"python -m {module}"
 
 
 class _Interrupt(KeyboardInterrupt):
