@@ -30,14 +30,20 @@ def configure(options: Mapping[str, Any], preset: Preset | None) -> CompileConfi
     config = CompileConfig()
     if preset is not None:
         config = with_overrides(config, dict(preset.compile))
-    given, tables = options.get("config"), {}
-    if given is not None:
-        tables = _listed(given) if isinstance(given, Mapping) else read_toml(Path(given))
+    given = options.get("config")
+    tables = {} if given is None else read_tables(given)
     flags = _from_flags(options)
     recipe = _recipe(flags) or _recipe(tables)
     for settings in (RECIPES.get(recipe or "", {}), tables, flags):
         config = with_overrides(config, _listed(settings))
     return config
+
+
+def read_tables(given: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    """Tables of a TOML file, or those that a Python program gives, as TOML has them."""
+    if isinstance(given, Mapping):
+        return {name: _listed(value) for name, value in given.items()}
+    return read_toml(Path(given))
 
 
 def _recipe(settings: Mapping[str, Any]) -> str | None:
