@@ -57,6 +57,10 @@ class NetxFormatError(CompilerError):
     """A NetX file cannot be read, or what was read back is not what was written."""
 
 
+class NirFormatError(CompilerError):
+    """A NIR file cannot be read or written, or says what the chip cannot do."""
+
+
 class AgreementError(CompilerError):
     """Two simulators that must agree on every spike do not."""
 

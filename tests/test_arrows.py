@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "compiler.chip": {"compiler.errors", "compiler.ir"},
     "compiler.resources": GROUND,
     **{f"compiler.{part}": GROUND | {"compiler.config", "compiler.store"} for part in PARTS},
-    "netx_export": GROUND,
+    "netx_export": GROUND | FRAME,
     "sim": GROUND | FRAME | {"netx_export", "compiler.resources"},
 }
 """Package -> what it may import beside itself. Packages that are not named may import more."""
