@@ -133,6 +133,7 @@ def _files(run: Run) -> list[dict[str, Any]]:
     folder = run.folder.path
     entries = (
         ("model.net", "the spiking network for Loihi", True),
+        ("model.nir", "the same network for other frameworks", True),
         ("report.html", "this report, for people", False),
         ("report.json", "this report, for programs", False),
         ("resources.json", "what lies on each core of the chips", False),

@@ -86,7 +86,7 @@ STAGES: tuple[Stage, ...] = (
         "Writing model.net and reading it back",
         steps.export_step,
         lambda run: run.config.seed,
-        ("model.net",),
+        ("model.net", "model.nir"),
     ),
     Stage(
         "verify",

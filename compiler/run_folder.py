@@ -50,6 +50,11 @@ class RunFolder:
         return self.path / "model.net"
 
     @property
+    def model_nir(self) -> Path:
+        """The same network for frameworks that read NIR."""
+        return self.path / "model.nir"
+
+    @property
     def manifest(self) -> Path:
         """Finished stages and the hashes of their files."""
         return self.path / "manifest.json"
@@ -130,13 +135,15 @@ def rejected(file: Path) -> Path:
 def proving(file: Path) -> Iterator[None]:
     """Take the file's name away if what happens inside shows it to be wrong.
 
-    A file that failed its proof must not lie there under the name of one that passed.
+    A file that failed its proof must not lie there under the name of one that passed, nor the
+    same network as NIR beside it.
     """
     try:
         yield
     except (AgreementError, ChipRangeError, NetxFormatError):
         if file.is_file():
             file.replace(rejected(file))
+        file.with_suffix(".nir").unlink(missing_ok=True)
         raise
 
 

@@ -216,9 +216,10 @@ def quantize_step(run: Run, tell: Tell) -> Results:
 
 
 def export_step(run: Run, tell: Tell) -> Results:
-    """Write model.net, read it back and compare."""
+    """Write model.net, read it back and compare; write the same network as NIR."""
     from compiler.versions import tool_versions
     from netx_export import deployment_of, differences, prepared, read_netx, write_netx
+    from netx_export.nir_writer import write_nir
 
     _remove_outputs(run)
     chip = run.chip()
@@ -234,13 +235,14 @@ def export_step(run: Run, tell: Tell) -> Results:
             name = run.folder.model.name
             problems = [Problem(name, text, "the same", "report a bug") for text in found]
             raise AgreementError("what was read back is not what was written", problems)
+    write_nir(back.graph, run.folder.model_nir, back.deployment)
     return {"layer_hash": back.deployment.layer_hash if back.deployment else ""}
 
 
 def _remove_outputs(run: Run) -> None:
     """Outputs of an earlier compile in this folder would tell of another network."""
-    model = run.folder.model
-    for path in (model, rejected(model), *(run.folder.path / name for name in REPORT_FILES)):
+    model, reports = run.folder.model, (run.folder.path / name for name in REPORT_FILES)
+    for path in (model, rejected(model), run.folder.model_nir, *reports):
         path.unlink(missing_ok=True)
 
 
