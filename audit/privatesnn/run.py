@@ -1,0 +1,239 @@
+"""The baseline from a preset's name to the fields of audit.json.
+
+The networks are made (audit.privatesnn.build), checked, and put before the attacks, judges and
+metrics that audit.leakage uses, in the same order and with the same budgets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audit import measure
+from audit.answers import FULL_IMAGES, QUICK_IMAGES, READING, Answers
+from audit.attacks import FULL, QUICK, AttackImages
+from audit.cache import Cache, code_key
+from audit.inputs import PRIVATE, AuditData, FinishedRun, load_judges_for
+from audit.measure import Audit, Outcome, Watcher
+from audit.membership import attack_membership
+from audit.metrics.nearest import nearer_to_members
+from audit.privatesnn.attacks import float_attacks
+from audit.privatesnn.build import Builder, Built, load_ann
+from audit.privatesnn.settings import Settings
+from audit.privatesnn.subject import (
+    check_homogeneous,
+    float_subject,
+    readings,
+    weight_distances,
+)
+from audit.subjects import Subject
+from audit.summary import check_sanity, summarise
+from compiler.ir.ann import AnnGraph
+from compiler.ir.geometry import Array
+from compiler.ir.run_ann import run_ann
+from compiler.presets import find_preset
+from compiler.run_folder import file_hash, key_of
+from sim.datasets import choose_evenly, load_dataset
+
+UNDISTILLED = "undistilled"
+"""Trained without distillation: asked and read, but not attacked."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run; see `python -m audit.privatesnn --help` for the options."""
+
+    out: Path
+    preset: str
+    settings: Settings
+    ann: Path | None = None
+    arch: str | None = None
+    data: str | None = None
+    judges: Path | None = None
+    attacks: tuple[str, ...] = ()
+    quick: bool = False
+    seed: int = 0
+    command: str = ""
+
+
+def run_baseline(request: Request, watcher: Watcher) -> Outcome:
+    """Make the networks, attack them and judge what comes out; what is there is read again.
+
+    Raises as load_ann and the readers of data and judges do; AgreementError where the converted
+    network, re-converted, is not the ANN; AuditError as audit.measure.run_audit does.
+    """
+    preset = find_preset(request.preset)
+    ann = load_ann(preset, request.ann, request.arch)
+    data = _data(ann, request.data or preset.data)
+    judges = load_judges_for(data, request.judges)
+    private = request.out / PRIVATE
+    private.mkdir(parents=True, exist_ok=True)
+    built = Builder(private.parent, request.settings, request.seed, watcher).build(ann)
+    check_homogeneous(ann, built.converted, data.test.images_nchw)
+    subjects = _subjects(built, request.seed)
+    audit = Audit(
+        request=measure.Request(
+            request.out, data.spec, request.quick, request.seed, request.judges,
+            attacks=request.attacks, command=request.command,
+        ),
+        run=FinishedRun(request.out, {}, file_hash(private.parent / "encrypted.safetensors"), {}),
+        data=data,
+        judges=judges,
+        subjects=tuple(one for one in subjects if one.name != UNDISTILLED),
+        attacks=_chosen(request.attacks),
+        budget=QUICK if request.quick else FULL,
+        cache=Cache(private),
+        key=key_of(code_key(), built.key),
+    )  # fmt: skip
+    return _audited(audit, built, subjects, watcher)
+
+
+def _data(ann: AnnGraph, spec: str) -> AuditData:
+    shape, classes = ann.input_shape, ann.classes
+    test = load_dataset(spec, shape, classes=classes)
+    training = load_dataset(spec, shape, part="train", classes=classes)
+    return AuditData(spec, test, training, ann.class_names or test.class_names, ())
+
+
+def _chosen(names: tuple[str, ...]) -> tuple[Any, ...]:
+    wanted = {attack.name for attack in measure._chosen(names)}
+    return tuple(attack for attack in float_attacks() if attack.name in wanted)
+
+
+def _subjects(built: Built, seed: int) -> tuple[Subject, ...]:
+    spiking = {
+        "converted": built.converted,
+        UNDISTILLED: built.undistilled,
+        "encrypted": built.encrypted,
+        "random": built.random,
+    }
+    rest = (float_subject(name, network, seed) for name, network in spiking.items())
+    return (Subject("ann", built.ann), *rest)
+
+
+def _audited(
+    audit: Audit, built: Built, subjects: tuple[Subject, ...], watcher: Watcher
+) -> Outcome:
+    """As audit.measure.run_audit, from the subjects on."""
+    told = partial(measure._watched, watcher)
+    answers = told("Asking the networks about real images", _answers, audit, subjects, watcher)
+    made = {attack.name: measure._attack(audit, attack, watcher) for attack in audit.attacks}
+    images = {one.name: {name: made[name][one.name] for name in made} for one in audit.subjects}
+    assessor = told("Preparing the real images", measure._assessor, audit)
+    judged, entries = told("Judging all images", measure._judge, audit, assessor, images)
+    summary = summarise(
+        {name: judged[name] for name in images},
+        judged["real"][measure.IMAGES],
+        {attack.name: attack.access for attack in audit.attacks},
+        audit.request.seed,
+    )
+    check_sanity(summary, audit.request.quick)
+    rows = measure._subjects(audit, entries, answers)
+    for name, moved in _moved(built).items():
+        if name in rows:
+            rows[name] |= moved
+    fields = {
+        "subjects": rows,
+        "membership": told("Membership", _membership, audit, built, answers, images),
+        "nearest_image": measure._nearest_image(entries),
+        **summary,
+        **measure._provenance(audit, images, assessor),
+        "left_out": [one.name for one in float_attacks() if one.name not in made],
+        "privatesnn": _own_fields(audit, built, answers),
+    }
+    return Outcome(fields, images, audit.data)
+
+
+def _answers(audit: Audit, subjects: tuple[Subject, ...], watcher: Watcher) -> dict[str, Answers]:
+    """Every network's answers on training and test images, and those of its readings."""
+    seed, most = audit.request.seed, QUICK_IMAGES if audit.request.quick else FULL_IMAGES
+    shown = []
+    for part in (audit.data.training, audit.data.test):
+        chosen = choose_evenly(part.labels, min(most, len(part)), seed)
+        shown.append((part.images_nchw[chosen], part.labels[chosen]))
+    (members, member_labels), (others, other_labels) = shown
+
+    def ask(subject: Subject) -> tuple[dict[str, Array], dict[str, Any]]:
+        found = {"members": subject.logits(members), "others": subject.logits(others)}
+        for made in readings(subject, seed):
+            found[READING + made.name] = run_ann(made.graph, others)
+        return found, {}
+
+    answers = {}
+    for done, subject in enumerate(subjects):
+        watcher.progress(done, len(subjects))
+        key = key_of(audit.key, subject.name, audit.data.test.fingerprint, most)
+        arrays, _, _ = audit.cache.arrays(f"{subject.name}.answers", key, partial(ask, subject))
+        answers[subject.name] = Answers(
+            (arrays["members"], member_labels),
+            (arrays["others"], other_labels),
+            {
+                name.removeprefix(READING): logits.argmax(1) == other_labels
+                for name, logits in arrays.items()
+                if name.startswith(READING)
+            },
+        )
+    return answers
+
+
+def _moved(built: Built) -> dict[str, dict[str, dict[str, float]]]:
+    """Subject -> weight_change and weight_cosine by layer, against the converted network."""
+    networks = {
+        "converted": built.converted,
+        UNDISTILLED: built.undistilled,
+        "encrypted": built.encrypted,
+        "random": built.random,
+    }
+    rows = {}
+    for name, network in networks.items():
+        moved = weight_distances(network, built.converted)
+        rows[name] = {
+            "weight_change": {layer: found.change for layer, found in moved.items()},
+            "weight_cosine": {layer: found.cosine for layer, found in moved.items()},
+        }
+    return rows
+
+
+def _membership(
+    audit: Audit,
+    built: Built,
+    answers: dict[str, Answers],
+    images: dict[str, dict[str, AttackImages]],
+) -> dict[str, Any]:
+    seed = audit.request.seed
+    rows: dict[str, Any] = {
+        one.name: attack_membership(answers[one.name].members, answers[one.name].others, seed)
+        for one in audit.subjects
+    }
+    sets = {"synthetic": built.synthetic.pixels(slice(0, measure.MOST_SYNTHETIC))}
+    sets |= {f"encrypted {name}": made.images_nchw for name, made in images["encrypted"].items()}
+    members, others = audit.data.training.images_nchw, audit.data.test.images_nchw
+    rows["resemblance"] = {
+        name: nearer_to_members(pixels, members, others, seed) for name, pixels in sets.items()
+    }
+    return rows
+
+
+def _own_fields(audit: Audit, built: Built, answers: dict[str, Answers]) -> dict[str, Any]:
+    """What the baseline alone has: settings, thresholds, and every stage with its readings."""
+    moved, known = _moved(built), answers["ann"].others[0].argmax(1)
+    stages = {}
+    for name, found in answers.items():
+        agreement = float(np.mean(found.others[0].argmax(1) == known))
+        course = built.courses.get(name, {})
+        stages[name] = {
+            **found.fields(audit.request.seed), "ann_agreement": agreement,
+            **moved.get(name, {}), **course,
+        }  # fmt: skip
+    return {
+        "preset": audit.data.spec,
+        "network": built.ann.name,
+        "parameters": built.ann.parameters,
+        "thresholds": list(built.converted.thresholds),
+        "settings": asdict(built.settings),
+        "stages": stages,
+    }
