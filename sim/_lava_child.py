@@ -16,11 +16,17 @@ import threading
 import time
 import types
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from sim._lava_edges import Edge
+
 CRASHED = 3
+MARGIN = 2
+"""Steps after the last: a voltage that was read arrives a step later."""
+
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 5.0
 """Time for Lava to notice by itself that one of its processes died, and to say more."""
@@ -49,79 +55,96 @@ def _run(job: dict[str, Any], parent: int) -> None:
     """Build the network of one job, run it and leave the recordings in its folder."""
     from lava.lib.dl.netx.hdf5 import Network
 
+    from sim._lava_edges import edge_for
+
     started = time.perf_counter()
+    edge = edge_for(job["backend"], job["detour"])
     network = Network(
         net_config=job["net"],
         num_layers=job["entries"],
         reset_interval=job["timesteps"],
         reset_offset=job["lead"],
     )
-    # a spike takes a step from layer to layer, so the last layer ends this much later
-    drain = len(network.layers) - 1 + job["lead"]
-    _connect(network, job, drain)
+    _connect(network, job, edge)
     watcher = _Watcher(network, Path(job["out"]), parent)
     watcher.start()
     try:
         if job["biased"]:
-            _run_biased(network, job, drain)
+            _run_biased(network, job, edge)
         else:
-            _advance(network, job["timesteps"] * job["samples"] + drain)
+            _advance(network, _steps(job) + MARGIN, edge)
     except RuntimeError as error:
         watcher.fail("runtime", repr(error))
     watcher.finished.set()
     network.stop()
+    (Path(job["out"]) / "profile.json").write_text(json.dumps(edge.profile()))
     seconds = time.perf_counter() - started
     (Path(job["out"]) / "seconds").write_text(repr(seconds))
 
 
-def _advance(network: Any, steps: int) -> None:
+def _steps(job: dict[str, Any]) -> int:
+    """Steps until the last layer's last spike is recorded."""
+    return int(job["timesteps"] * job["samples"] + job["drain"])
+
+
+def _advance(network: Any, steps: int, edge: Edge) -> None:
     """Run some time-steps."""
     from lava.magma.core.run_conditions import RunSteps
-    from lava.magma.core.run_configs import Loihi2SimCfg
 
-    # without the tag Lava would pick its floating-point models
-    network.run(condition=RunSteps(num_steps=steps), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
+    network.run(condition=RunSteps(num_steps=steps), run_cfg=edge.run_config(steps))
 
 
-def _run_biased(network: Any, job: dict[str, Any], drain: int) -> None:
+def _run_biased(network: Any, job: dict[str, Any], edge: Edge) -> None:
     """Change the input neurons' bias from sample to sample."""
     given = np.load(job["input"])
     biases = given.reshape(len(given), *network.in_layer.shape)
     network.in_layer.neuron.bias_mant.init = biases[0]
-    _advance(network, job["timesteps"])
+    _advance(network, job["timesteps"], edge)
     for bias in biases[1:]:
         network.in_layer.neuron.bias_mant.set(bias)
-        _advance(network, job["timesteps"])
-    if drain:
-        _advance(network, drain)
+        _advance(network, job["timesteps"], edge)
+    _advance(network, job["drain"] + MARGIN, edge)
 
 
-def _connect(network: Any, job: dict[str, Any], drain: int) -> None:
+def _connect(network: Any, job: dict[str, Any], edge: Edge) -> None:
     """Attach the feeder and the recorders; every file exists before Lava starts."""
-    from sim._lava_processes import SpikeFeeder, SpikeRecorder, StateRecorder
+    from sim._lava_processes import SpikeFeeder, SpikeRecorder
 
-    out = Path(job["out"])
-    steps = job["timesteps"]
-    total = steps * job["samples"] + drain
+    out, total = Path(job["out"]), _steps(job)
     progress = out / "progress.npy"
-    np.save(progress, np.zeros(len(network.layers), np.int64))
+    np.save(progress, np.zeros(len(job["recorded"]), np.int64))
     if not job["biased"]:
-        SpikeFeeder(network.inp.shape, job["input"]).s_out.connect(network.inp)
+        edge.into(network, SpikeFeeder(network.inp.shape, job["input"]).s_out)
     for index, layer in enumerate(network.layers):
         for process in (layer.neuron, getattr(layer, "synapse", layer.neuron)):
             process.name = str(index)
-        path = _new_file(out / f"{index}.spikes.npy", (total, *layer.shape), np.uint8)
-        recorder = SpikeRecorder(layer.shape, path, str(progress), index)
-        layer.neuron.s_out.connect(recorder.a_in)
         if job["states"]:
-            for name in ("u", "v"):
-                path = _new_file(out / f"{index}.{name}.npy", (total, *layer.shape), np.int32)
-                StateRecorder(getattr(layer.neuron, name), path)
-    last = network.layers[-1]
-    reads = total // steps + 1
-    path = _new_file(out / "voltage.npy", (reads, *last.shape), np.int32)
-    # the last step of a sample in the last layer is the one before its reset
-    StateRecorder(last.neuron.v, path, steps, (drain - 1) % steps)
+            _record_states(layer, out, index, total)
+    for slot, index in enumerate(job["recorded"]):
+        layer = network.layers[index]
+        path = _new_file(out / f"{index}.spikes.npy", (total, *layer.shape), np.uint8)
+        edge.spikes(layer, SpikeRecorder(layer.shape, path, str(progress), slot).a_in)
+    _record_voltage(network.layers[-1], job, edge)
+
+
+def _record_states(layer: Any, out: Path, index: int, total: int) -> None:
+    """Record u and v of a layer after every step; on the CPU alone."""
+    from sim._lava_processes import StateRecorder
+
+    for name in ("u", "v"):
+        path = _new_file(out / f"{index}.{name}.npy", (total, *layer.shape), np.int32)
+        StateRecorder(getattr(layer.neuron, name), path)
+
+
+def _record_voltage(layer: Any, job: dict[str, Any], edge: Edge) -> None:
+    """Record v of the last layer once a sample, and where T steps pass before the first ends."""
+    from sim._lava_processes import ValueRecorder
+
+    interval, phase = job["timesteps"], job["voltage_phase"]
+    shape = (_steps(job) // interval + 2, *layer.shape)
+    path = _new_file(Path(job["out"]) / "voltage.npy", shape, np.int32)
+    recorder = ValueRecorder(layer.shape, path, interval, phase + 1)
+    edge.states(layer.neuron.v, interval, phase, recorder.a_in)
 
 
 def _new_file(path: Path, shape: tuple[int, ...], dtype: Any) -> str:

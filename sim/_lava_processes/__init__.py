@@ -42,11 +42,47 @@ class SpikeRecorder(AbstractProcess):  # type: ignore[misc]
         self.a_in = InPort(shape=shape)
 
 
-class StateRecorder(AbstractProcess):  # type: ignore[misc]
-    """Writes a variable after the time-steps t with (t - 1) % interval == phase, row by row."""
+class Relay(AbstractProcess):  # type: ignore[misc]
+    """Sends at time-step t what arrived at t - delay: a chip's host, imitated on the CPU."""
 
-    def __init__(self, variable: Var, path: str, interval: int = 1, phase: int = 0) -> None:
-        super().__init__(path=path, interval=interval, phase=phase)
+    def __init__(self, shape: tuple[int, ...], delay: int) -> None:
+        super().__init__(shape=shape, delay=delay)
+        self.a_in = InPort(shape=shape)
+        self.s_out = OutPort(shape=shape)
+
+
+class StateReader(AbstractProcess):  # type: ignore[misc]
+    """Reads a variable after the time-steps t with (t - 1) % interval == phase, and sends it
+    in the next: what lava.proc.embedded_io.state.Read does on a chip.
+
+    early: steps by which it reads earlier than it says, to imitate a chip that does.
+    """
+
+    def __init__(self, shape: tuple[int, ...], interval: int, phase: int, early: int = 0) -> None:
+        super().__init__(shape=shape, interval=interval, phase=phase, early=early)
+        self.ref = RefPort(shape=shape)
+        self.out = OutPort(shape=shape)
+
+    def connect_var(self, variable: Var) -> None:
+        """Say what is read."""
+        self.ref.connect_var(variable)
+
+
+class ValueRecorder(AbstractProcess):  # type: ignore[misc]
+    """Writes what arrives at the time-steps t > 1 with (t - 1) % interval == phase % interval,
+    row by row, to a .npy file; something must arrive then.
+    """
+
+    def __init__(self, shape: tuple[int, ...], path: str, interval: int, phase: int) -> None:
+        super().__init__(shape=shape, path=path, interval=interval, phase=phase % interval)
+        self.a_in = InPort(shape=shape)
+
+
+class StateRecorder(AbstractProcess):  # type: ignore[misc]
+    """Writes a variable after every time-step, row by row."""
+
+    def __init__(self, variable: Var, path: str) -> None:
+        super().__init__(path=path)
         self.state = RefPort(variable.shape)
         self.state.connect_var(variable)
 
@@ -115,9 +151,8 @@ class PyStateRecorderModel(_PyFileModel):
         self._count = 0
 
     def post_guard(self) -> bool:
-        """Whether this time-step is to be written."""
-        due = (self.time_step - 1) % self.proc_params["interval"] == self.proc_params["phase"]
-        return bool(due)
+        """Always: every time-step is written."""
+        return True
 
     def run_post_mgmt(self) -> None:
         """Write the variable as it is after this time-step."""
@@ -125,4 +160,79 @@ class PyStateRecorderModel(_PyFileModel):
         value = self.state.read()
         if self._count < len(rows):
             rows[self._count] = value
+        self._count += 1
+
+
+@implements(proc=Relay, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyRelayModel(PyLoihiProcessModel):  # type: ignore[misc]
+    """Relay on the CPU."""
+
+    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        shape = (proc_params["delay"], *proc_params["shape"])
+        self._held = list(np.zeros(shape, np.int32))
+
+    def run_spk(self) -> None:
+        """Send the oldest, keep the newest."""
+        self._held.append(self.a_in.recv())
+        self.s_out.send(self._held.pop(0))
+
+
+@implements(proc=StateReader, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyStateReaderModel(PyLoihiProcessModel):  # type: ignore[misc]
+    """StateReader on the CPU."""
+
+    ref: PyRefPort = LavaPyType(PyRefPort.VEC_DENSE, np.int32)
+    out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        self._value = np.zeros(proc_params["shape"], np.int32)
+
+    def _due(self, later: int) -> bool:
+        phase, interval = self.proc_params["phase"], self.proc_params["interval"]
+        return bool((self.time_step - 1 - later) % interval == phase)
+
+    def run_spk(self) -> None:
+        """Send what was read, at the time at which it is waited for."""
+        if self._due(1) and self.time_step > 1:
+            self.out.send(self._value)
+
+    def post_guard(self) -> bool:
+        """Whether the variable is to be read after this time-step."""
+        return self._due(-self.proc_params["early"])
+
+    def run_post_mgmt(self) -> None:
+        """Read the variable as it is after this time-step."""
+        self._value = self.ref.read()
+
+
+@implements(proc=ValueRecorder, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyValueRecorderModel(_PyFileModel):
+    """ValueRecorder on the CPU."""
+
+    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        self._count = 0
+
+    def run_spk(self) -> None:
+        """Write what arrives, if this time-step is one at which something does."""
+        now = (self.time_step - 1) % self.proc_params["interval"]
+        if now != self.proc_params["phase"] or self.time_step == 1:
+            return
+        rows, value = self.rows("r+"), self.a_in.recv()
+        if self._count < len(rows):
+            # 24 bits arrive from a chip without their sign
+            rows[self._count] = (value.astype(np.int32) << 8) >> 8
         self._count += 1
