@@ -107,7 +107,8 @@ def compile_model(
     config: str | Path | Mapping[str, Any] | None = None,
     eval: ImageSource | None = None,
     samples: int | None = None,
-    lava_samples: int = 8,
+    lava_samples: int | None = None,
+    pictures: bool | None = None,
     from_stage: str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> CompileResult:
@@ -119,7 +120,8 @@ def compile_model(
     model: FILE.onnx, FILE.safetensors (with arch), "pkg.module:factory", or a torch.nn.Module
     (with input_shape), which is not changed; it is fed pixels in [0, 1], minus mean, over std.
     Without model and preset the preset `digits` is compiled. input_shape: (C, H, W).
-    config: a TOML file or its tables as nested mappings (docs/configuration.md). eval: what the
+    config: a TOML file or its tables as nested mappings (docs/configuration.md). lava_samples: 8
+    where None. pictures: show synthetic images in the report's page. eval: what the
     command line takes, or (images, labels): images (N, C, H, W), uint8 or floats in [0, 1],
     labels (N,), integers from 0; they are read in the stage `evaluate` alone, to measure, and
     no copy of them is written. progress: called with a Progress, None for silence.
@@ -212,7 +214,7 @@ def _evaluation(data: ImageSource | None, class_names: tuple[str, ...]) -> Any:
 
 def _call(arguments: Mapping[str, Any]) -> str:
     """The call as a line for the report; of modules, arrays and tables it tells the kind."""
-    defaults = {"class_names": (), "lava_samples": CompileRequest.lava_samples}
+    defaults = {"class_names": ()}
     given = {
         name: value
         for name, value in arguments.items()

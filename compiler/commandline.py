@@ -169,7 +169,7 @@ def plain_table(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int
 
 def json_option(what: str = "the result") -> Callable[[_Command], _Command]:
     """The flag `--json FILE` of a command, passed to it as `json_file`."""
-    words = f"Write {what} as JSON too; FILE - for the standard output, and nothing else there."
+    words = f"Write {what} as JSON too; for `-` to the standard output, and nothing else there."
     kind = click.Path(path_type=Path)
     return click.option("--json", "json_file", type=kind, metavar="FILE", help=words)
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -53,15 +53,22 @@ class Check:
     remedy: str = ""
 
 
-def diagnose(out: Path | None, quiet: bool = False) -> int:
+def diagnose(out: Path | None, quiet: bool = False, json_file: Path | None = None) -> int:
     """Look at everything, print it unless `quiet`, and return the exit status: 0 or 1.
 
-    out: the folder that a compile would write to, None for its default.
+    out: the folder that a compile would write to, None for its default. json_file: where the
+    same goes as JSON, `-` for the standard output instead of the table.
     """
+    from compiler.commandline import to_stdout, write_json
+
     checks = list(examine(out or Path("runs")))
-    if not quiet:
+    broken = any(check.verdict == "fix" for check in checks)
+    if json_file is not None:
+        found = [asdict(check) for check in checks]
+        write_json(json_file, {"can_compile": not broken, "checks": found})
+    if not quiet and not to_stdout(json_file):
         _print(checks)
-    return EXIT_CANNOT_COMPILE if any(check.verdict == "fix" for check in checks) else EXIT_OK
+    return EXIT_CANNOT_COMPILE if broken else EXIT_OK
 
 
 def examine(out: Path) -> Iterator[Check]:

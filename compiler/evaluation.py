@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,22 +22,26 @@ Progress = Callable[[int, int], None]
 
 
 def evaluate_stages(
-    judge: Judge, converted: SnnGraph, encrypted: SnnGraph, chip: ChipGraph, progress: Progress
+    judge: Judge,
+    converted: SnnGraph,
+    encrypted: SnnGraph,
+    chip: ChipGraph,
+    progress: Sequence[Progress],
 ) -> tuple[list[dict[str, Any]], SimulationResult]:
-    """Rows for ann, converted, encrypted and integer, and the integer simulator's result."""
+    """Rows for ann, converted, encrypted and integer, and the integer simulator's result.
+
+    progress: of the three spiking networks in this order, in images.
+    """
     images, steps = judge.images_nchw, converted.timesteps
     rows = [judge.row("ann", judge.teacher_nk.argmax(1), None)]
-    rows.append(judge.row("converted", run_snn(converted, images).argmax(1), steps))
-    progress(1, 3)
-    rows.append(judge.row("encrypted", run_slayer(encrypted, images).argmax(1), steps))
-    progress(2, 3)
-    result = simulate(chip, images, fan_outs=operation_tables(chip))
+    rows.append(judge.row("converted", run_snn(converted, images, progress[0]).argmax(1), steps))
+    rows.append(judge.row("encrypted", run_slayer(encrypted, images, progress[1]).argmax(1), steps))
+    result = simulate(chip, images, fan_outs=operation_tables(chip), progress=progress[2])
     rows.append(judge.row("integer", result.predictions_n, steps))
-    progress(3, 3)
     return rows, result
 
 
-def run_slayer(network: SnnGraph, images_nchw: Array) -> Array:
+def run_slayer(network: SnnGraph, images_nchw: Array, progress: Progress | None = None) -> Array:
     """Read-out voltage (N, classes) of the trained SLAYER blocks."""
     import torch
 
@@ -49,6 +53,8 @@ def run_slayer(network: SnnGraph, images_nchw: Array) -> Array:
         for start, part in _parts(images_nchw, max(1, batch_size(network) // 2)):
             spikes = torch.from_numpy(encode_nhwc(part, network, start)).float()
             logits.append(module(spikes)[0].numpy())
+            if progress is not None:
+                progress(start + len(part), len(images_nchw))
     return np.concatenate(logits)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from dataclasses import replace
@@ -10,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from compiler.commandline import run_command
+from compiler.commandline import (
+    check_writable,
+    json_option,
+    run_command,
+    to_stdout,
+    write_json,
+)
 from compiler.distributed import open_world
 
 if TYPE_CHECKING:
@@ -72,9 +79,15 @@ class _Timesteps(click.ParamType):  # type: ignore[type-arg]
 @click.option("--to", "last", type=click.Choice(STAGES), help="Stop after this stage.")
 @click.option("--eval", "evaluation", help="Labelled images to measure on, or `none`.")
 @click.option("--samples", type=click.IntRange(1), help="Measure on so many images, evenly drawn.")
-@click.option("--lava-samples", type=click.IntRange(0), default=8, show_default=True,
-              help="Samples compared spike by spike in Lava.")  # fmt: skip
-@click.option("--config", type=click.Path(path_type=Path), help="Settings as a TOML file.")
+@click.option("--lava-samples", type=click.IntRange(0),
+              help="Samples compared spike by spike in Lava [8].")  # fmt: skip
+@click.option("--pictures", is_flag=True, default=None,
+              help="Show synthetic images and the input's spikes in report.html.")  # fmt: skip
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE.toml",
+              help="Flags and settings as a TOML file; flags given here win.")  # fmt: skip
+@click.option("--set", "settings", multiple=True, metavar="TABLE.NAME=VALUE",
+              help="One setting, as a line of that file; may be repeated.")  # fmt: skip
+@json_option("what report.json holds")
 @click.option("--quiet", is_flag=True, help="Print errors alone.")
 @click.option("--doctor", is_flag=True, help="Check this machine, say what to fix, and end.")
 def export(**options: Any) -> None:
@@ -86,37 +99,55 @@ def export(**options: Any) -> None:
     Under torchrun the processes share the training's batches.
     """
     first, last, quiet = options.pop("first"), options.pop("last"), options.pop("quiet")
+    json_file = options.pop("json_file")
+    if json_file is not None:
+        check_writable(json_file)
     if options.pop("doctor"):
         from compiler.doctor import diagnose
 
-        click.get_current_context().exit(diagnose(options["out"], quiet))
+        click.get_current_context().exit(diagnose(options["out"], quiet, json_file))
     _check_order(first, last)
+    _check_json(json_file, last)
     request = _request(options)
     with open_world() as world:
         if world.main:
-            _compile(replace(request, world=world), quiet, first, last)
+            _compile(replace(request, world=world), quiet, first, last, json_file)
         else:
             from compiler.helpers import help_along
 
             help_along(world)
 
 
-def _compile(request: CompileRequest, quiet: bool, first: str | None, last: str | None) -> None:
-    """The compile of the main process."""
+def _compile(
+    request: CompileRequest,
+    quiet: bool,
+    first: str | None,
+    last: str | None,
+    json_file: Path | None,
+) -> None:
+    """The compile of the main process; JSON on the standard output has it for itself."""
     from compiler.pipeline import compile_network
 
-    screen = _screen(quiet)
+    screen = _screen(quiet, stderr=to_stdout(json_file))
     try:
         folder = compile_network(request, screen, first, last)
     finally:
         screen.close()
         request.world.tell(None)
-    screen.finish(folder.path, complete=last in (None, "report"))
+    if json_file is not None:
+        write_json(json_file, json.loads((folder.path / "report.json").read_text()))
+    if not to_stdout(json_file):
+        screen.finish(folder.path, complete=last in (None, "report"))
 
 
 def _check_order(first: str | None, last: str | None) -> None:
     if first and last and STAGES.index(first) > STAGES.index(last):
         raise click.UsageError(f"--from {first} comes after --to {last}")
+
+
+def _check_json(json_file: Path | None, last: str | None) -> None:
+    if json_file is not None and last not in (None, "report"):
+        raise click.UsageError(f"--json needs the stage `report`, and --to {last} stops before it")
 
 
 def _request(options: dict[str, Any]) -> CompileRequest:
@@ -128,10 +159,10 @@ def _request(options: dict[str, Any]) -> CompileRequest:
     return make_request(options, shlex.join(["python", "-m", "compiler.export", *sys.argv[1:]]))
 
 
-def _screen(quiet: bool) -> Any:
+def _screen(quiet: bool, stderr: bool) -> Any:
     from compiler.screen import QuietScreen, Screen
 
-    return QuietScreen() if quiet else Screen(STAGES)
+    return QuietScreen() if quiet else Screen(STAGES, stderr)
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from compiler.health import health_warnings
-from compiler.report import read_leakage
+from compiler.report import read_leakage, read_shown_pictures
 from compiler.report_parts.words import broken_rules
 from compiler.run_folder import file_hash
 from compiler.steps import Run, peak_memory_bytes
@@ -45,9 +45,12 @@ def gather_report(run: Run) -> dict[str, Any]:
         "timing": {name: record.seconds for name, record in run.folder.records.items()},
         "peak_memory_bytes": _peak_memory(results),
         "files": _files(run),
+        "pictures": run.request.pictures,
     }
     leakage = read_leakage(run.folder.path)
     audited = {"leakage": leakage} if leakage else {}
+    if run.request.pictures:
+        audited["shown_pictures"] = read_shown_pictures(run.folder.path)
     return {**report, **audited, "warnings": [*warnings(report), *_audit_warnings(run, leakage)]}
 
 
@@ -60,6 +63,7 @@ EVALUATED_KEYS = (
     "privatesnn_claim",
     "resources",
     "confusion_matrix",
+    "sample",
     "accuracy_by_timestep",
 )
 STAGE_KEYS = {
@@ -138,6 +142,7 @@ def _files(run: Run) -> list[dict[str, Any]]:
         ("report.json", "this report, for programs", False),
         ("resources.json", "what lies on each core of the chips", False),
         ("manifest.json", "what was run and the hashes of its files", False),
+        ("config.toml", "all settings, for --config", False),
         ("private", "the ANN, the synthetic images, the stages' files", False),
         *(
             [("audit.json", "what an attacker reads out of model.net", False)]

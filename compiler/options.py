@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from compiler.configure import configure
+from compiler.configure import configure, read_tables
 from compiler.errors import Problem, UsageError
 from compiler.presets import DEFAULT_PRESET, Preset, find_preset
 from compiler.request import CompileRequest, Model
+from compiler.settings import merged, read_assignment, with_file
 from sim.data_readers import ArrayImages
 
 LAYOUTS = ("nchw", "nhwc")
@@ -27,6 +28,7 @@ def make_request(options: Mapping[str, Any], command: str) -> CompileRequest:
     not exist, DataError for a path of images that is missing.
     """
     given = {name: value for name, value in options.items() if value is not None}
+    given = _with_tables(given)
     _check_options(given)
     preset = _preset(given)
     _check_early(given.get("evaluation"), given.get("target"))
@@ -40,8 +42,20 @@ def make_request(options: Mapping[str, Any], command: str) -> CompileRequest:
         samples=given.get("samples"),
         lava_samples=given.get("lava_samples", CompileRequest.lava_samples),
         target=given.get("target"),
+        pictures=given.get("pictures", False),
         command=command,
     )
+
+
+def _with_tables(given: dict[str, Any]) -> dict[str, Any]:
+    """The options with those that the file and `--set` hold, settings merged into `config`."""
+    assignments = given.pop("settings", ())
+    if "config" not in given and not assignments:
+        return given
+    tables = read_tables(given.get("config", {}))
+    for text in assignments:
+        tables = merged(tables, read_assignment(text))
+    return with_file(given, tables)
 
 
 def _preset(given: Mapping[str, Any]) -> Preset | None:

@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from compiler.ir.geometry import Array
 from compiler.ir.synthetic import SyntheticSet
 from compiler.run_folder import RunFolder
-from compiler.sample import layer_rows
+from compiler.sample import layer_rows, trace_sample
 
-if TYPE_CHECKING:
-    from compiler.judge import Judge
-
-SAMPLE, SYNTHETIC = "sample.safetensors", "synthetic.safetensors"
-
-
-def keep_sample(folder: RunFolder, judge: Judge) -> None:
-    """Keep the image that report.html follows through the chip, in `private`."""
-    from safetensors.numpy import save
-
-    from compiler.store import write_bytes
-
-    image = np.ascontiguousarray(judge.images_nchw[:1], np.float32)
-    write_bytes(folder.stage_file(SAMPLE), save({"image_nchw": image}))
+SYNTHETIC = "synthetic.safetensors"
 
 
 def read_pictures(folder: RunFolder) -> dict[str, Any]:
     """What `--pictures` adds to report.html, from the files of a finished compile.
 
-    sheet: PNG bytes, some synthetic images of every class; input: the input's spikes over the
-    steps, as compiler.sample.layer_rows gives them.
+    sheet: PNG bytes, some synthetic images of every class; input: the sample's input spikes
+    over the steps, as compiler.sample.layer_rows gives them.
     """
-    from safetensors.numpy import load_file
-
     from compiler.store import load
     from netx_export import read_netx
-    from sim.reference import trace
 
-    image_nchw = load_file(folder.stage_file(SAMPLE))["image_nchw"]
     chip = read_netx(folder.model).graph
     synthetic = load(SyntheticSet, folder.stage_file(SYNTHETIC))
     return {
-        "input": layer_rows(trace(chip, image_nchw).input),
+        "input": layer_rows(trace_sample(chip, synthetic).input),
         "sheet": synthetic_sheet(synthetic, chip.class_names, chip.layers[-1].neurons),
     }
 

@@ -13,6 +13,7 @@ from compiler.convert_step import convert_step
 from compiler.errors import EnvironmentProblem, one_problem
 from compiler.request import CompileRequest, evaluation_key, model_key
 from compiler.run_folder import RunFolder, file_hash, key_of, open_run_folder
+from compiler.settings import settings_text
 from compiler.steps import Run
 
 LOCK_SECONDS = 1
@@ -98,7 +99,7 @@ STAGES: tuple[Stage, ...] = (
         "evaluate",
         "Measuring every stage",
         steps.evaluate_step,
-        lambda run: evaluation_key(run.request),
+        lambda run: [*evaluation_key(run.request), steps.EVALUATION_SCHEMA],
         again=steps.images_were_missing,
     ),
     Stage(
@@ -144,6 +145,7 @@ def compile_network(
     folder = open_run_folder(request.out)
     try:
         with FileLock(folder.private / "lock", timeout=LOCK_SECONDS):
+            folder.write_settings(settings_text(request))
             _run_stages(Run(request, folder), watcher, first, last)
     except Timeout:
         raise one_problem(

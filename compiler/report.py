@@ -73,16 +73,27 @@ def read_report(folder: Path) -> dict[str, Any]:
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     chips = json.loads((folder / "resources.json").read_text(encoding="utf-8"))["chips"]
     leakage = read_leakage(folder)
-    return {**report, "resources": chips, **({"leakage": leakage} if leakage else {})}
+    shown = read_shown_pictures(folder) if report.get("pictures") else None
+    more = {"leakage": leakage, "shown_pictures": shown}
+    found = {name: value for name, value in more.items() if value}
+    return {**report, "resources": chips, **found}
+
+
+def read_shown_pictures(folder: Path) -> dict[str, Any]:
+    """What `--pictures` adds to report.html; see compiler.pictures.read_pictures."""
+    from compiler.pictures import read_pictures
+    from compiler.run_folder import RunFolder
+
+    return read_pictures(RunFolder(folder))
 
 
 def lean(report: Report) -> dict[str, Any]:
-    """The content of report.json: without the map of every core, and without the audit."""
+    """The content of report.json: without the map of every core, the audit and images."""
     chips = [
         {key: value for key, value in chip.items() if key != "core_map"}
         for chip in report.get("resources") or ()
     ]
-    own = {key: value for key, value in report.items() if key != "leakage"}
+    own = {key: value for key, value in report.items() if key not in ("leakage", "shown_pictures")}
     return {**own, "resources": chips}
 
 

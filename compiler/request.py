@@ -38,7 +38,7 @@ class CompileRequest:
 
     `evaluation` is a data set's specification or the labelled images themselves, None for
     none; `evaluation_optional`: it was not asked for, so that the compile goes on without it
-    where its files are missing.
+    where its files are missing. `pictures`: report.html shows synthetic images.
     """
 
     model: Model
@@ -49,6 +49,7 @@ class CompileRequest:
     samples: int | None = None
     lava_samples: int = 8
     target: str | None = None
+    pictures: bool = False
     command: str = ""
     world: World = field(default_factory=World)
 

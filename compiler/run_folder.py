@@ -17,7 +17,7 @@ from compiler.errors import (
     NetxFormatError,
     one_problem,
 )
-from compiler.store import write_json
+from compiler.store import write_bytes, write_json
 
 MANIFEST_SCHEMA = 1
 
@@ -59,6 +59,11 @@ class RunFolder:
         """Finished stages and the hashes of their files."""
         return self.path / "manifest.json"
 
+    @property
+    def settings(self) -> Path:
+        """Everything that was asked for, as a file for --config."""
+        return self.path / "config.toml"
+
     def stage_file(self, name: str) -> Path:
         """A stage's own file in `private`."""
         return self.private / name
@@ -83,6 +88,10 @@ class RunFolder:
         for stage in stages:
             self.records.pop(stage, None)
         self.write_manifest()
+
+    def write_settings(self, text: str) -> None:
+        """Write config.toml."""
+        write_bytes(self.settings, text.encode())
 
     def write_manifest(self) -> None:
         """Write manifest.json."""

@@ -8,27 +8,31 @@ import numpy as np
 
 from compiler.ir.chip import ChipGraph
 from compiler.ir.geometry import Array
-from compiler.judge import Judge
+from compiler.ir.synthetic import SyntheticSet
 from sim.reference import trace
-from sim.traces import LayerTrace
+from sim.traces import LayerTrace, NetworkTrace
 
 MOST_NEURONS = 64
 """Neurons of a layer that are shown; of a larger layer so many, evenly spread."""
 
 
-def sample_run(chip: ChipGraph, judge: Judge) -> dict[str, Any]:
-    """The report's `sample`: the first of the judge's images in the integer simulator.
+def sample_run(chip: ChipGraph, synthetic: SyntheticSet) -> dict[str, Any]:
+    """The report's `sample`: the first held-out synthetic image in the integer simulator.
 
     The input's spikes are not in it, since a rate code's spikes are the image itself.
     """
-    run = trace(chip, judge.images_nchw[:1])
+    run = trace_sample(chip, synthetic)
     return {
-        "images": judge.images,
-        "class": None if judge.labels_n is None else int(judge.labels_n[0]),
+        "ann_answer": int(synthetic.logits_nk[synthetic.validation][0].argmax()),
         "answer": int(run.voltage_nk[0].argmax()),
         "timesteps": run.timesteps,
         "layers": [layer_rows(layer) for layer in run.layers],
     }
+
+
+def trace_sample(chip: ChipGraph, synthetic: SyntheticSet) -> NetworkTrace:
+    """Every spike of that image, the input's too."""
+    return trace(chip, synthetic.pixels(synthetic.validation)[:1])
 
 
 def layer_rows(layer: LayerTrace) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from compiler.ir.ann import AnnGraph, InputAffine
 from compiler.ir.chip import ChipGraph
 from compiler.ir.snn import Encoding, SnnGraph
 from compiler.ir.synthetic import SyntheticSet
+from compiler.parts import parts
 from compiler.request import CompileRequest, Model
 from compiler.run_folder import RunFolder, key_of, proving, rejected
 from compiler.store import load, save
@@ -24,6 +25,8 @@ LOWERED_POOLS, MATCHED = "lowered_pools.safetensors", "matched.safetensors"
 CONVERTED, ENCRYPTED, CHIP = "converted.safetensors", "encrypted.safetensors", "chip.safetensors"
 CHECKPOINT = "encrypt.checkpoint"
 REPORT_FILES = ("report.json", "resources.json", "report.html")
+EVALUATION_SCHEMA = 2
+"""Raised when the stage `evaluate` finds more than before, so that it runs again."""
 SLAYER_SAMPLES = 16
 """Held-out synthetic images that stock SLAYER is compared on; it is slow and memory-hungry."""
 
@@ -260,14 +263,13 @@ def verify_step(run: Run, tell: Tell) -> Results:
     synthetic = run.synthetic()
     images = synthetic.pixels(synthetic.validation)
     count = run.request.lava_samples
-    tell.progress(0, 2)
+    of_slayer, of_lava = parts(tell.progress, (1, 1 + count / 2 if count else 0))
     lava = None
     with proving(run.folder.model):
         slayer = verify_slayer(run.encrypted(), run.folder.model, images[:SLAYER_SAMPLES])
-        tell.progress(1, 2)
+        of_slayer(1, 1)
         if count:
-            lava, _ = verify_lava(run.folder.model, images[:count])
-    tell.progress(2, 2)
+            lava, _ = verify_lava(run.folder.model, images[:count], progress=of_lava)
     return {
         "slayer_vs_reference": agreement_row(slayer),
         "reference_vs_lava": agreement_row(lava),
@@ -279,6 +281,7 @@ def evaluate_step(run: Run, tell: Tell) -> Results:
     from compiler import evaluation, timesteps
     from compiler.health import health
     from compiler.operations import operations
+    from compiler.sample import sample_run
     from netx_export import read_netx
 
     chip, ann, converted = read_netx(run.folder.model).graph, run.ann(), run.converted()
@@ -286,20 +289,32 @@ def evaluate_step(run: Run, tell: Tell) -> Results:
     if judge.note:
         unmeasured = "accuracy not measured: " if judge.labels_n is None else ""
         tell.note(unmeasured + judge.note)
-    rows, result = evaluation.evaluate_stages(
-        judge, converted, run.encrypted(), chip, tell.progress
-    )
-    lava = _lava_row(run, judge)
+    *of_stages, of_fewer, of_lava = parts(tell.progress, _evaluation_lengths(run, judge))
+    rows, result = evaluation.evaluate_stages(judge, converted, run.encrypted(), chip, of_stages)
+    fewer = timesteps.accuracy_by_timestep(chip, judge, result, of_fewer)
+    lava = _lava_row(run, judge, of_lava)
     return {
         "evaluation": judge.describe(),
         "stages": [*rows, *([lava] if lava else [])],
         "reconverted": evaluation.reconverted_accuracy(chip, judge),
         "weight_change": evaluation.weight_change(converted, chip),
         "health": health(result, run.encrypted(), run.matched(), judge.images_nchw),
+        "sample": sample_run(chip, run.synthetic()),
         "confusion_matrix": evaluation.confusion_matrix(judge, result.predictions_n),
-        "accuracy_by_timestep": timesteps.accuracy_by_timestep(chip, judge, result),
+        "accuracy_by_timestep": fewer,
         **operations(ann, chip, judge.images_nchw, result),
     }
+
+
+def _evaluation_lengths(run: Run, judge: Any) -> tuple[float, ...]:
+    """How long the parts of the evaluation take, in images of the integer simulator.
+
+    Converted, trained and integer network, fewer time-steps, Lava. Measured once, on `digits`;
+    for Lava its start (seconds) and what `benchmarks/run.py simulator` gives. Only the bar
+    depends on it.
+    """
+    images, in_lava = len(judge.images_nchw), run.request.lava_samples
+    return (images, 2 * images, images, 2 * images, 10_000 + 2_000 * in_lava if in_lava else 0)
 
 
 def images_were_missing(run: Run) -> bool:
@@ -324,7 +339,7 @@ def _judge(run: Run, ann: AnnGraph) -> Any:
     return judge_by_synthetic(run.synthetic(), reason)
 
 
-def _lava_row(run: Run, judge: Any) -> Results | None:
+def _lava_row(run: Run, judge: Any, progress: Callable[[int, int], None]) -> Results | None:
     from compiler.verification import verify_lava
 
     count = min(run.request.lava_samples, len(judge.images_nchw))
@@ -332,7 +347,7 @@ def _lava_row(run: Run, judge: Any) -> Results | None:
         return None
     images = judge.images_nchw[:count]
     with proving(run.folder.model):
-        _, result = verify_lava(run.folder.model, images)
+        _, result = verify_lava(run.folder.model, images, progress=progress)
     row: Results = judge.row("lava", result.predictions_n, result.timesteps)
     return row
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -10,6 +11,7 @@ from compiler.conversion import TimestepChoice
 from compiler.ir.chip import ChipGraph
 from compiler.ir.geometry import Array
 from compiler.judge import Judge
+from compiler.parts import parts
 from compiler.quantization import quantize
 from sim.costs import cost_rows
 from sim.reference import simulate
@@ -58,16 +60,26 @@ def choice_in_words(choice: TimestepChoice) -> str:
 
 
 def accuracy_by_timestep(
-    chip: ChipGraph, judge: Judge, result: SimulationResult
+    chip: ChipGraph,
+    judge: Judge,
+    result: SimulationResult,
+    progress: Callable[[int, int], None],
 ) -> list[dict[str, Any]]:
     """The same integers run for fewer time-steps, and for all; nothing is balanced again.
 
     result: the run of all time-steps. Every run is over all images; accuracy is None without
-    labels.
+    labels. progress: in shares of all runs together.
     """
     images = judge.images_nchw
     fewer = [steps for steps in TIMESTEP_CHOICES if steps < result.timesteps]
-    runs = [*(simulate(chip, images, timesteps=steps) for steps in fewer), result]
+    shares = parts(progress, fewer)
+    runs = [
+        *(
+            simulate(chip, images, timesteps=t, progress=p)
+            for t, p in zip(fewer, shares, strict=True)
+        ),
+        result,
+    ]
     rows = []
     for run in runs:
         answers_n = run.predictions_n

@@ -12,7 +12,7 @@ from compiler.ir.geometry import Array
 from compiler.ir.snn import SnnGraph
 from netx_export import read_netx
 from sim.compare import Agreement, compare_states, require_agreement
-from sim.lava import simulate_lava
+from sim.lava import Progress, simulate_lava
 from sim.reference import trace
 from sim.results import SimulationResult
 from sim.traces import INPUT, LayerTrace, NetworkTrace
@@ -31,15 +31,19 @@ def verify_slayer(network: SnnGraph, file: Path, images_nchw: Array) -> Agreemen
 
 
 def verify_lava(
-    file: Path, images_nchw: Array, time_limit: float | None = None
+    file: Path,
+    images_nchw: Array,
+    time_limit: float | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Agreement, SimulationResult]:
     """Compare the integer simulator with Lava's fixed-point CPU backend on the file.
 
     Raises AgreementError naming the first difference, EnvironmentProblem if Lava does not
     end within `time_limit` seconds (None: as many as sim.lava.time_limit_for gives).
+    progress: of Lava, in time-steps.
     """
     graph = read_netx(file).graph
-    run = simulate_lava(file, images_nchw, time_limit=time_limit)
+    run = simulate_lava(file, images_nchw, time_limit=time_limit, progress=progress)
     agreement = compare_states(trace(graph, images_nchw), run.trace)
     require_agreement(agreement, "the integer simulator", "Lava")
     return agreement, run.result

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +24,7 @@ from compiler.errors import EnvironmentProblem, Problem
 from compiler.ir.chip import ChipGraph
 from compiler.ir.snn import Encoding
 from netx_export import deployment_of, read_netx, write_netx
+from sim.child import end_group, start_child, wait_for
 from sim.encoding import Drive, drive_from_images
 from sim.events import with_events
 from sim.lava_task import CPU, Place, Task, collect, prepare
@@ -36,8 +35,16 @@ from sim.traces import NetworkTrace
 START_SECONDS, SECONDS_PER_SAMPLE = 120.0, 60.0
 """Time that Lava may take unless told otherwise: to start, and for every sample."""
 
+<<<<<<< ae3939d1fa01314f5b37667d9dfc1b6d078fa77b
 _GRACE_SECONDS = 2.0
 _POLL_SECONDS = 0.05
+=======
+Progress = Callable[[int, int], None]
+
+NOT_OBSERVED = -1
+"""Stands for the saturations of a layer, which Lava does not report."""
+
+>>>>>>> e00123674a5e131f2b7fe4d54e0eff446e646f0e
 _LOG_TAIL = 1500
 
 
@@ -80,12 +87,14 @@ def simulate_lava(
     entries: int | None = None,
     time_limit: float | None = None,
     fan_outs: FanOuts = (),
+    progress: Progress | None = None,
 ) -> LavaRun:
     """Run images through a NetX file in Lava.
 
     images_nchw: float in [0, 1], or a Drive; `timesteps` and `encoding` for a file without a
     deployment group; `time_limit` in seconds, start-up included, None for `time_limit_for`;
-    `fan_outs` as for sim.reference.simulate.
+    `fan_outs` as for sim.reference.simulate; `progress` is called with the time-steps that
+    every layer has done and their total.
     Raises EnvironmentProblem if Lava crashes (naming the layer) or does not end in time, and
     what netx_export.read_netx and sim.encoding raise.
     """
@@ -94,23 +103,32 @@ def simulate_lava(
     else:
         graph = _graph_of(network, entries)
         drive = drive_from_images(graph, images_nchw, timesteps, encoding)
-    run = run_lava([LavaJob(network, drive, states, entries)], time_limit)[0]
+    run = run_lava([LavaJob(network, drive, states, entries)], time_limit, progress)[0]
     return replace(run, result=with_events(run.result, run.trace, fan_outs))
 
 
-def run_lava(jobs: Sequence[LavaJob], time_limit: float | None = None) -> tuple[LavaRun, ...]:
+def run_lava(
+    jobs: Sequence[LavaJob], time_limit: float | None = None, progress: Progress | None = None
+) -> tuple[LavaRun, ...]:
     """Do several runs in one child process, which saves Lava's start-up (seconds).
 
-    `time_limit` is for all together, None for `time_limit_for`. Errors as for simulate_lava.
+    `time_limit` is for all together, None for `time_limit_for`. Errors and `progress` as for
+    simulate_lava.
     """
     limit = time_limit or time_limit_for(sum(job.drive.samples for job in jobs))
     with tempfile.TemporaryDirectory(prefix=f"lava-child-of-{os.getpid()}-") as folder:
         root = Path(folder)
         groups = [_tasks(root / str(index), job) for index, job in enumerate(jobs)]
         tasks = [task for group in groups for task in group]
+<<<<<<< ae3939d1fa01314f5b37667d9dfc1b6d078fa77b
         (root / "jobs.json").write_text(json.dumps([prepare(task) for task in tasks]))
         _run_child(root, tasks, limit)
         return tuple(_run_of(group) for group in groups)
+=======
+        (root / "jobs.json").write_text(json.dumps([_prepare(task) for task in tasks]))
+        _run_child(root, tasks, limit, progress)
+        return tuple(_collect(group) for group in groups)
+>>>>>>> e00123674a5e131f2b7fe4d54e0eff446e646f0e
 
 
 def time_limit_for(samples: int) -> float:
@@ -157,55 +175,77 @@ def _one_by_one(drive: Drive) -> Iterator[Drive]:
         )
 
 
+<<<<<<< ae3939d1fa01314f5b37667d9dfc1b6d078fa77b
 def _run_child(root: Path, tasks: Sequence[Task], time_limit: float) -> None:
+=======
+def _prepare(task: _Task) -> dict[str, Any]:
+    """Write the input file; return what the child has to know."""
+    task.out.mkdir()
+    path = task.out / "input.npy"
+    drive = task.drive
+    if drive.spikes_tnchw is not None:
+        spikes = np.moveaxis(drive.spikes_tnchw, 1, 0)
+        np.save(path, _to_lava(spikes.reshape(-1, *spikes.shape[2:]), task.graph.layers[0].kind))
+    elif drive.bias_nchw is not None:
+        np.save(path, _to_lava(drive.bias_nchw, "conv"))
+    return {
+        "net": str(task.path),
+        "input": str(path),
+        "out": str(task.out),
+        "biased": task.biased,
+        "entries": task.entries,
+        "states": task.states,
+        "timesteps": drive.timesteps,
+        "samples": drive.samples,
+        "lead": task.lead,
+    }
+
+
+def _to_lava(rows_chw: Array, kind: str) -> Array:
+    """Rows (.., C, H, W) in the order that Lava's layer takes: (.., W, H, C), or flat C, H, W."""
+    if kind == "dense":
+        return rows_chw.reshape(len(rows_chw), -1)
+    return np.ascontiguousarray(rows_chw.transpose(0, 3, 2, 1))
+
+
+def _from_lava(rows: Array, shape: Shape) -> Array:
+    """Rows of a layer in Lava's order to (.., C, H, W)."""
+    return rows.reshape(len(rows), *shape[::-1]).transpose(0, 3, 2, 1)
+
+
+def _run_child(
+    root: Path, tasks: Sequence[_Task], time_limit: float, progress: Progress | None
+) -> None:
+>>>>>>> e00123674a5e131f2b7fe4d54e0eff446e646f0e
     environment = dict(os.environ, OMP_NUM_THREADS="1", MPLBACKEND="Agg")
     own = str(Path(__file__).resolve().parent.parent)
     given = environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = own if not given else os.pathsep.join((own, given))
     command = [sys.executable, "-m", "sim._lava_child", str(root), str(os.getpid())]
+    tell = None if progress is None else lambda: progress(*_steps_done(root, tasks))
     with (root / "log").open("wb") as log:
-        child = _start(command, environment, log)
+        child = start_child(command, environment, log)
         try:
-            status = child.wait(timeout=time_limit)
+            status = wait_for(child, time_limit, tell)
         except subprocess.TimeoutExpired:
             raise _timeout(root, tasks, time_limit) from None
         finally:
-            _end_group(child)
+            end_group(child)
     if status != 0 or (root / "current").read_text() != "done":
         raise _crash(root, tasks, status)
 
 
-def _start(
-    command: list[str], environment: dict[str, str], log: IO[bytes]
-) -> subprocess.Popen[bytes]:
-    """Start a child at the head of a group of its own, its noise going to a file."""
-    return subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    )
-
-
-def _end_group(child: subprocess.Popen[bytes]) -> None:
-    """End the child and every process that Lava started.
-
-    Python's resource tracker, which frees Lava's shared memory, ignores SIGTERM and ends by
-    itself; so SIGTERM comes first.
-    """
-    for kind in (signal.SIGTERM, signal.SIGKILL):
-        deadline = time.monotonic() + _GRACE_SECONDS
-        try:
-            os.killpg(child.pid, kind)
-            while time.monotonic() < deadline:
-                child.poll()
-                os.killpg(child.pid, 0)
-                time.sleep(_POLL_SECONDS)
-        except ProcessLookupError:
-            break
-    child.wait()
+def _steps_done(root: Path, tasks: Sequence[_Task]) -> tuple[int, int]:
+    """Time-steps that every layer has done, and those to do."""
+    steps = [task.drive.timesteps * task.drive.samples for task in tasks]
+    at = _current_index(root)
+    if at is None:
+        return 0, sum(steps)
+    try:
+        reached = int(np.load(tasks[at].out / "progress.npy").min(initial=steps[at]))
+    except (OSError, ValueError, EOFError):  # the child is about to write it
+        reached = 0
+    return sum(steps[:at]) + reached, sum(steps)
 
 
 def _timeout(root: Path, tasks: Sequence[Task], limit: float) -> EnvironmentProblem:
@@ -227,11 +267,19 @@ def _timeout(root: Path, tasks: Sequence[Task], limit: float) -> EnvironmentProb
     return EnvironmentProblem("Lava did not finish in time and was stopped", [problem])
 
 
+<<<<<<< ae3939d1fa01314f5b37667d9dfc1b6d078fa77b
 def _current(root: Path, tasks: Sequence[Task]) -> Task | None:
+=======
+def _current(root: Path, tasks: Sequence[_Task]) -> _Task | None:
+    index = _current_index(root)
+    return None if index is None else tasks[index]
+
+
+def _current_index(root: Path) -> int | None:
+>>>>>>> e00123674a5e131f2b7fe4d54e0eff446e646f0e
     marker = root / "current"
-    if not marker.is_file() or not marker.read_text().isdigit():
-        return None
-    return tasks[int(marker.read_text())]
+    text = marker.read_text() if marker.is_file() else ""
+    return int(text) if text.isdigit() else None
 
 
 def _crash(root: Path, tasks: Sequence[Task], status: int) -> EnvironmentProblem:

@@ -151,6 +151,7 @@ def _run(
             encoding=encoding,
             time_limit=request.time_limit,
             fan_outs=operation_tables(graph),
+            progress=progress,
         )
         return run.result, [first_samples(run.trace)]
     from sim.costs import reference_traces

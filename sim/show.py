@@ -113,5 +113,5 @@ def progress_bar(wanted: bool) -> Iterator[Callable[[int, int], None] | None]:
         yield None
         return
     with commandline.progress_bar(console) as bar:
-        task = bar.add_task("samples", total=None)
+        task = bar.add_task("running", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -6,6 +6,8 @@ same network and images give the same bits.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from compiler.chip.encoding import encode
@@ -15,11 +17,16 @@ from compiler.chip.engine.run import batch_size as engine_batch
 from compiler.ir.geometry import Array
 from compiler.ir.snn import SnnGraph, SnnLayer
 
+Progress = Callable[[int, int], None]
+
 _BATCH_BYTES = 200_000_000
 
 
-def run_snn(graph: SnnGraph, images_nchw: Array) -> Array:
-    """Read-out voltage in mantissas after the last step, float32 (N, classes)."""
+def run_snn(graph: SnnGraph, images_nchw: Array, progress: Progress | None = None) -> Array:
+    """Read-out voltage in mantissas after the last step, float32 (N, classes).
+
+    progress: called with (images done, images in all).
+    """
     plans = plan_layers(graph.layers, graph.input_shape)
     size = engine_batch(plans, graph.timesteps)
     logits = []
@@ -27,6 +34,8 @@ def run_snn(graph: SnnGraph, images_nchw: Array) -> Array:
         part = images_nchw[start : start + size]
         outputs = run_images(plans, part, graph.timesteps, graph.encoding, start)
         logits.append(np.asarray(outputs[-1].voltage_nm))
+        if progress is not None:
+            progress(start + len(part), len(images_nchw))
     return np.concatenate(logits)
 
 

@@ -251,11 +251,7 @@ def health(report: Report) -> list[str]:
 def sample(report: Report) -> str:
     """Which image the spikes are of, and what came out."""
     found = report["sample"]
-    real = found["images"] == "real"
-    which = f"The first of the {images_in_words(report)}" if real else "A held-out synthetic image"
-    label = found["class"]
-    given = "" if label is None else f", of class {_class_name(report, label)},"
-    answer = f"the answer is {_class_name(report, found['answer'])}"
+    answer, ann = (_class_name(report, found[key]) for key in ("answer", "ann_answer"))
     shown = (
         ""
         if report.get("shown_pictures")
@@ -263,7 +259,10 @@ def sample(report: Report) -> str:
             " The input's spikes are left out, since they are the image itself; --pictures shows them."
         )
     )
-    return f"{which}{given} in the integer simulator; {answer}.{shown}"
+    return (
+        f"The first held-out synthetic image in the integer simulator, which answers {answer}; "
+        f"the ANN answers {ann}.{shown}"
+    )
 
 
 def _class_name(report: Report, index: int) -> str:

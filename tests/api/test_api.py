@@ -24,8 +24,8 @@ from compiler.pipeline import STAGE_NAMES
 
 ROOT = Path(__file__).parents[2]
 SEED = 3
-OF_THE_COMMAND_LINE = {"last", "quiet", "doctor", "json_file", "json_output", "as_json"}
-"""Options that have no argument: to stop early, to be silent, to print."""
+OF_THE_COMMAND_LINE = {"last", "settings", "quiet", "doctor", "json_file", "json_output", "as_json"}
+"""Options that have no argument: to stop early, to be silent, to print, one setting."""
 
 
 @pytest.fixture(scope="module")

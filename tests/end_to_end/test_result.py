@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from compiler.errors import DataError
+from compiler.report import add_leakage
 from compiler.run_folder import file_hash
 from netx_export import read_netx
 from sim.datasets import load_dataset
@@ -118,6 +120,51 @@ def test_the_page_shows_no_synthetic_image(whole_run: Any) -> None:
     page = (whole_run[0] / "report.html").read_text()
     assert "model.net" in page
     assert "data:image" not in page and "<img" not in page
+
+
+def test_synthetic_images_are_shown_where_they_are_asked_for(
+    finished: Path, export: Any, command: list[str]
+) -> None:
+    same = (*command, "--out", finished, "--eval", "digits", "--samples", 20, "--lava-samples", 2)
+    page = finished / "report.html"
+    assert export(*same, "--pictures").status == 0
+    assert page.read_text().count("data:image/png;base64,") == 1
+    report = json.loads((finished / "report.json").read_text())
+    assert report["pictures"] and "shown_pictures" not in report
+    add_leakage(finished)
+    assert page.read_text().count("data:image/png;base64,") == 1
+    assert export(*same).status == 0
+    assert "data:image" not in page.read_text()
+
+
+def test_the_folder_says_how_it_was_made(whole_run: Any, export: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "moved"
+    shutil.copytree(whole_run[0], folder)
+    outcome = export("--config", folder / "config.toml", "--out", folder)
+    assert outcome.status == 0, outcome.err
+    assert outcome.out.count("already done") >= 8
+
+
+def test_json_has_the_standard_output_for_itself(
+    finished: Path, export: Any, command: list[str]
+) -> None:
+    same = (*command, "--out", finished, "--eval", "digits", "--samples", 20, "--lava-samples", 2)
+    outcome = export(*same, "--json", "-")
+    assert outcome.status == 0
+    assert json.loads(outcome.out) == json.loads((finished / "report.json").read_text())
+    assert "already done" in outcome.err
+    quiet = export(*same, "--json", "-", "--quiet")
+    assert json.loads(quiet.out)["model"]["name"] == "digits" and quiet.err == ""
+
+
+def test_the_sample_is_the_chips_own_run(whole_run: Any, report: dict[str, Any]) -> None:
+    sample = report["sample"]
+    layers = {layer["layer"]: layer for layer in sample["layers"]}
+    assert list(layers) == [row["name"] for row in report["layers"] if row["kind"] != "input"]
+    assert {len(row) for layer in sample["layers"] for row in layer["rows"]} == {16}
+    assert layers["0"]["neurons"] == 1024 and len(layers["0"]["rows"]) == 64
+    last = sample["layers"][-1]
+    assert last["spikes"] == 0 and len(last["rows"]) == 10
 
 
 def test_nothing_of_the_owner_is_in_the_file(whole_run: Any) -> None:

@@ -204,8 +204,7 @@ def optional_sections() -> dict[str, Any]:
         },
         "confusion_matrix": {"labels": labels, "counts": counts.tolist()},
         "sample": {
-            "images": "real",
-            "class": 9,
+            "ann_answer": 9,
             "answer": 7,
             "timesteps": STEPS,
             "layers": [

@@ -48,6 +48,28 @@ def test_a_crash_names_the_layer(long_kernel: tuple[ChipGraph, Drive]) -> None:
     assert _children() == set()
 
 
+def test_a_run_tells_how_far_it_is(
+    long_kernel: tuple[ChipGraph, Drive], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from sim import child
+    from sim.lava import LavaJob, _steps_done, _tasks
+
+    monkeypatch.setattr(child, "_TELL_SECONDS", 0.02)
+    told: list[int] = []
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.2)"])
+    assert child.wait_for(sleeper, 30.0, lambda: told.append(1)) == 0
+    assert told
+    tasks = [task for name in "01" for task in _tasks(tmp_path / name, LavaJob(*long_kernel))]
+    drive = long_kernel[1]
+    steps = drive.timesteps * drive.samples
+    assert _steps_done(tmp_path, tasks) == (0, 2 * steps)
+    (tmp_path / "current").write_text("1")
+    assert _steps_done(tmp_path, tasks) == (steps, 2 * steps)
+    tasks[1].out.mkdir()
+    np.save(tasks[1].out / "progress.npy", np.array([3, 2, steps + 5]))
+    assert _steps_done(tmp_path, tasks) == (steps + 2, 2 * steps)
+
+
 def test_the_time_limit_holds_and_leaves_nothing_behind(
     long_kernel: tuple[ChipGraph, Drive],
 ) -> None:
