@@ -35,16 +35,8 @@ from sim.traces import NetworkTrace
 START_SECONDS, SECONDS_PER_SAMPLE = 120.0, 60.0
 """Time that Lava may take unless told otherwise: to start, and for every sample."""
 
-<<<<<<< ae3939d1fa01314f5b37667d9dfc1b6d078fa77b
-_GRACE_SECONDS = 2.0
-_POLL_SECONDS = 0.05
-=======
 Progress = Callable[[int, int], None]
 
-NOT_OBSERVED = -1
-"""Stands for the saturations of a layer, which Lava does not report."""
-
->>>>>>> e00123674a5e131f2b7fe4d54e0eff446e646f0e
 _LOG_TAIL = 1500
 
 
@@ -120,15 +112,9 @@ def run_lava(
         root = Path(folder)
         groups = [_tasks(root / str(index), job) for index, job in enumerate(jobs)]
         tasks = [task for group in groups for task in group]
-<<<<<<< ae3939d1fa01314f5b37667d9dfc1b6d078fa77b
         (root / "jobs.json").write_text(json.dumps([prepare(task) for task in tasks]))
-        _run_child(root, tasks, limit)
-        return tuple(_run_of(group) for group in groups)
-=======
-        (root / "jobs.json").write_text(json.dumps([_prepare(task) for task in tasks]))
         _run_child(root, tasks, limit, progress)
-        return tuple(_collect(group) for group in groups)
->>>>>>> e00123674a5e131f2b7fe4d54e0eff446e646f0e
+        return tuple(_run_of(group) for group in groups)
 
 
 def time_limit_for(samples: int) -> float:
@@ -175,48 +161,9 @@ def _one_by_one(drive: Drive) -> Iterator[Drive]:
         )
 
 
-<<<<<<< ae3939d1fa01314f5b37667d9dfc1b6d078fa77b
-def _run_child(root: Path, tasks: Sequence[Task], time_limit: float) -> None:
-=======
-def _prepare(task: _Task) -> dict[str, Any]:
-    """Write the input file; return what the child has to know."""
-    task.out.mkdir()
-    path = task.out / "input.npy"
-    drive = task.drive
-    if drive.spikes_tnchw is not None:
-        spikes = np.moveaxis(drive.spikes_tnchw, 1, 0)
-        np.save(path, _to_lava(spikes.reshape(-1, *spikes.shape[2:]), task.graph.layers[0].kind))
-    elif drive.bias_nchw is not None:
-        np.save(path, _to_lava(drive.bias_nchw, "conv"))
-    return {
-        "net": str(task.path),
-        "input": str(path),
-        "out": str(task.out),
-        "biased": task.biased,
-        "entries": task.entries,
-        "states": task.states,
-        "timesteps": drive.timesteps,
-        "samples": drive.samples,
-        "lead": task.lead,
-    }
-
-
-def _to_lava(rows_chw: Array, kind: str) -> Array:
-    """Rows (.., C, H, W) in the order that Lava's layer takes: (.., W, H, C), or flat C, H, W."""
-    if kind == "dense":
-        return rows_chw.reshape(len(rows_chw), -1)
-    return np.ascontiguousarray(rows_chw.transpose(0, 3, 2, 1))
-
-
-def _from_lava(rows: Array, shape: Shape) -> Array:
-    """Rows of a layer in Lava's order to (.., C, H, W)."""
-    return rows.reshape(len(rows), *shape[::-1]).transpose(0, 3, 2, 1)
-
-
 def _run_child(
-    root: Path, tasks: Sequence[_Task], time_limit: float, progress: Progress | None
+    root: Path, tasks: Sequence[Task], time_limit: float, progress: Progress | None
 ) -> None:
->>>>>>> e00123674a5e131f2b7fe4d54e0eff446e646f0e
     environment = dict(os.environ, OMP_NUM_THREADS="1", MPLBACKEND="Agg")
     own = str(Path(__file__).resolve().parent.parent)
     given = environment.get("PYTHONPATH")
@@ -235,7 +182,7 @@ def _run_child(
         raise _crash(root, tasks, status)
 
 
-def _steps_done(root: Path, tasks: Sequence[_Task]) -> tuple[int, int]:
+def _steps_done(root: Path, tasks: Sequence[Task]) -> tuple[int, int]:
     """Time-steps that every layer has done, and those to do."""
     steps = [task.drive.timesteps * task.drive.samples for task in tasks]
     at = _current_index(root)
@@ -267,16 +214,12 @@ def _timeout(root: Path, tasks: Sequence[Task], limit: float) -> EnvironmentProb
     return EnvironmentProblem("Lava did not finish in time and was stopped", [problem])
 
 
-<<<<<<< ae3939d1fa01314f5b37667d9dfc1b6d078fa77b
 def _current(root: Path, tasks: Sequence[Task]) -> Task | None:
-=======
-def _current(root: Path, tasks: Sequence[_Task]) -> _Task | None:
     index = _current_index(root)
     return None if index is None else tasks[index]
 
 
 def _current_index(root: Path) -> int | None:
->>>>>>> e00123674a5e131f2b7fe4d54e0eff446e646f0e
     marker = root / "current"
     text = marker.read_text() if marker.is_file() else ""
     return int(text) if text.isdigit() else None
