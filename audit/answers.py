@@ -83,7 +83,7 @@ def ask_subjects(
     answers: dict[str, Answers] = {}
     for done, subject in enumerate(subjects):
         progress(done, len(subjects))
-        own = key_of(key, subject.name, shown)
+        own = key_of(key, subject.fingerprint, shown)
         make = partial(_ask, subject, chosen, seed)
         arrays, _, _ = cache.arrays(f"{subject.name}.answers", own, make)
         (_, member_labels), (_, other_labels) = chosen

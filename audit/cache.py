@@ -22,7 +22,7 @@ from compiler.versions import tool_versions
 _KEY = "about"
 
 
-JUDGING = ("judges", "metrics")
+JUDGING = ("judges", "metrics", "privatesnn")
 JUDGING_FILES = (
     "assess",
     "inputs",
@@ -33,7 +33,8 @@ JUDGING_FILES = (
     "show",
     "summary",
 )
-"""Parts of the audit that look at images and answers but do not make them."""
+"""Parts of the audit that make no images for it: they look at images and answers, or are
+programs of their own."""
 
 
 def code_key() -> str:

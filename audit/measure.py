@@ -149,7 +149,7 @@ def _prepare(request: Request) -> Audit:
         attacks=attacks,
         budget=QUICK if request.quick else FULL,
         cache=Cache(run.private),
-        key=key_of(code_key(), run.hashes, request.seed),
+        key=key_of(code_key(), request.seed),
     )
 
 
@@ -175,7 +175,7 @@ def _attack(audit: Audit, attack: Attack, watcher: Watcher) -> dict[str, AttackI
     made: dict[str, AttackImages] = {}
     known = 0
     for place, subject in enumerate(audit.subjects):
-        key = key_of(audit.key, subject.name, attack.name, asdict(audit.budget))
+        key = key_of(audit.key, subject.fingerprint, attack.name, asdict(audit.budget))
         made[subject.name], there = audit.cache.images(
             f"{subject.name}.{attack.name}",
             key,

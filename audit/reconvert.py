@@ -1,8 +1,10 @@
 """The spiking network turned back into an ordinary network: the attacker's first move.
 
 From the integers of the file alone. A neuron that integrates and fires at threshold theta
-has, over many steps, a firing rate near max(0, drive) / theta, at most 1. So each layer
-becomes y = max(0, W x + b) / theta, clipped at 1 or not, with W, b and theta as stored.
+has, over many steps, a firing rate near max(0, drive) / theta, at most 1. A current that
+decays by iDecay of 4096 a step brings 4096 / iDecay times a spike's weight in the end. So each
+layer becomes y = max(0, 4096 / iDecay W x + b) / theta, clipped at 1 or not, with W, b and theta
+as stored. Leak (vDecay) is left to `audit.reconversion` and to the attacks that fit curves.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from compiler.chip.fields import DECAY_ONE
 from compiler.ir.ann import AnnGraph, AnnLayer, Conv2d, Dense, Flatten, Relu
 from compiler.ir.chip import ChipGraph, ChipLayer
 from compiler.ir.geometry import frozen
@@ -35,7 +38,8 @@ def reconvert(graph: ChipGraph, activation: Activation) -> AnnGraph:
 
 def _synapse(layer: ChipLayer) -> Conv2d | Dense:
     theta = float(layer.neuron.v_th_mant)
-    weight = frozen(layer.weight / theta, np.float32)
+    gain = DECAY_ONE / layer.neuron.i_decay
+    weight = frozen(layer.weight * gain / theta, np.float32)
     bias = None if layer.bias is None else frozen(layer.bias / theta, np.float32)
     if layer.kind == "conv":
         return Conv2d(layer.name, weight, bias, layer.geometry)

@@ -7,8 +7,10 @@ be the ANN again, or the audit would call a bad attack privacy.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +28,7 @@ from compiler.ir.synthetic import SyntheticSet
 from compiler.quantization import quantize
 from compiler.run_folder import RunFolder
 from compiler.steps import ANN, CONVERTED, LOWERED, SYNTHETIC
-from compiler.store import load
+from compiler.store import content_of, load
 from netx_export import read_netx
 from sim.reference import simulate
 
@@ -66,6 +68,11 @@ class Subject:
         if isinstance(self.network, AnnGraph):
             return self.network.classes
         return self.network.layers[-1].neurons
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the network, which with attack, budget and seed decides the images."""
+        return hashlib.sha256(content_of(self.network)).hexdigest()
 
     @property
     def spiking(self) -> bool:

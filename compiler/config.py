@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, get_args
 
-from compiler.chip.fields import TIMESTEP_CHOICES
+from compiler.chip.fields import I_DECAY, TIMESTEP_CHOICES, V_DECAY
 from compiler.errors import Problem, UsageError
 from compiler.ir.snn import Code
+from compiler.recipes import DEFAULT_RECIPE, RECIPES
 
 AUTO = "auto"
 ALSO = "also"
@@ -145,18 +146,31 @@ class ConversionConfig:
 class EncryptionConfig:
     """Spike-based training with SLAYER blocks, distilling from the ANN.
 
-    The loss is the divergence from the ANN's softened output at `distill_temperature`, plus
+    The loss is m KD + (1 - m) CE: KD the divergence from the ANN's softened output at
+    `distill_temperature`, CE the cross-entropy to the ANN's answer, m = `distill_share`; plus
     `hidden_weight` times the squared error of the hidden firing rates against the ANN's
-    activations.
+    activations, plus `reconversion_weight` times what the weights, read as a ReLU network,
+    still tell of the ANN's logits (compiler.encryption.losses).
+    `schedule`: half a cosine, or a tenth of the learning rate from 50 % and 70 % on (`steps`).
+    `surrogate_height`: 0 for 2 / T. `current_decay` and `voltage_decay` are those of hidden
+    neurons, of 4096; with 4096 and 0 they integrate without leak.
+    `recipe` only names where the settings came from: see compiler.recipes.
     """
 
-    recipe: str = "distill"
+    recipe: str = DEFAULT_RECIPE
     epochs: int = 4
     batch: int = 64
     learning_rate: float = 1e-3
+    schedule: str = "cosine"
     distill_temperature: float = 2.0
+    distill_share: float = 1.0
     hidden_weight: float = 1.0
+    reconversion_weight: float = 0.0
+    surrogate: str = "exponential"
     surrogate_width: float = 1.0
+    surrogate_height: float = 0.0
+    current_decay: int = 4096
+    voltage_decay: int = 0
     patience: int = 3
 
     def __post_init__(self) -> None:
@@ -173,14 +187,48 @@ class EncryptionConfig:
                     self.distill_temperature,
                     "above 0",
                 ),
+                (0 <= self.distill_share <= 1, "distill_share", self.distill_share, "0 to 1"),
                 (self.hidden_weight >= 0, "hidden_weight", self.hidden_weight, "0 or more"),
+                (
+                    self.reconversion_weight >= 0,
+                    "reconversion_weight",
+                    self.reconversion_weight,
+                    "0 or more",
+                ),
                 (self.surrogate_width > 0, "surrogate_width", self.surrogate_width, "above 0"),
+                (
+                    self.surrogate_height >= 0,
+                    "surrogate_height",
+                    self.surrogate_height,
+                    "0 or more",
+                ),
                 (self.patience >= 1, "patience", self.patience, "1 or more"),
+                *self._choices(),
             ],
         )
 
+    def _choices(self) -> list[tuple[bool, str, object, str]]:
+        decays = (
+            ("current_decay", I_DECAY),
+            ("voltage_decay", V_DECAY),
+        )
+        named = (("schedule", SCHEDULES), ("surrogate", SURROGATES))
+        return [
+            (getattr(self, name) in names, name, getattr(self, name), "one of " + ", ".join(names))
+            for name, names in named
+        ] + [
+            (
+                limits.low <= getattr(self, name) <= limits.high,
+                name,
+                getattr(self, name),
+                f"{limits.low}..{limits.high}",
+            )
+            for name, limits in decays
+        ]
 
-RECIPES = ("distill",)
+
+SCHEDULES = ("cosine", "steps")
+SURROGATES = ("exponential", "linear")
 
 
 @dataclass(frozen=True)

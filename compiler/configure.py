@@ -9,6 +9,7 @@ from typing import Any
 from compiler.config import CompileConfig, with_overrides
 from compiler.errors import UsageError, one_problem
 from compiler.presets import Preset
+from compiler.recipes import RECIPES
 
 FLAGS = {
     "timesteps": ("convert", "timesteps"),
@@ -31,7 +32,11 @@ def configure(options: Mapping[str, Any], preset: Preset | None) -> CompileConfi
         config = with_overrides(config, dict(preset.compile))
     given = options.get("config")
     tables = {} if given is None else read_tables(given)
-    return with_overrides(with_overrides(config, tables), _from_flags(options))
+    flags = _from_flags(options)
+    recipe = _recipe(flags) or _recipe(tables)
+    for settings in (RECIPES.get(recipe or "", {}), tables, flags):
+        config = with_overrides(config, _listed(settings))
+    return config
 
 
 def read_tables(given: str | Path | Mapping[str, Any]) -> dict[str, Any]:
@@ -39,6 +44,13 @@ def read_tables(given: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(given, Mapping):
         return {name: _listed(value) for name, value in given.items()}
     return read_toml(Path(given))
+
+
+def _recipe(settings: Mapping[str, Any]) -> str | None:
+    """The recipe that a source names; its settings come before those of all files and flags."""
+    table = settings.get("encrypt")
+    name = table.get("recipe") if isinstance(table, Mapping) else None
+    return name if isinstance(name, str) else None
 
 
 def _listed(value: Any) -> Any:

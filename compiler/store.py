@@ -43,12 +43,19 @@ _DESCRIPTION = "description"
 
 def save(value: Any, path: Path) -> None:
     """Write a graph or a synthetic set; under a temporary name first, then renamed."""
+    write_bytes(path, content_of(value))
+
+
+def content_of(value: Any) -> bytes:
+    """What `save` writes: the same bytes for the same graph or synthetic set."""
     from safetensors.numpy import save as to_bytes
 
     arrays: dict[str, Any] = {}
     description = _describe(value, arrays)
-    content = to_bytes(arrays, metadata={_DESCRIPTION: json.dumps(description, sort_keys=True)})
-    write_bytes(path, content)
+    content: bytes = to_bytes(
+        arrays, metadata={_DESCRIPTION: json.dumps(description, sort_keys=True)}
+    )
+    return content
 
 
 def load(kind: type[T], path: Path) -> T:

@@ -76,6 +76,9 @@ HIDDEN_V_TH_MANT = Field(
     "odd: SLAYER's `>=` and its CUDA kernel differ from Lava's `>` at equality; below 4096: "
     "SLAYER's 0.01 epsilon vanishes in float32 above it (LDL slayer/neuron/cuba.py:129-134)",
 )
+DECAY_ONE = 4096
+"""Decays are shares of this a step: LNC proc/lif/models.py:95-100."""
+
 I_DECAY = Field("iDecay", 1, 4096, 1, "12 bits plus ds_offset 1: LNC proc/lif/models.py:93-96")
 I_DECAY_LENIENT = Field(
     "iDecay", 0, 4096, 1, "0 (a current that never decays) is used on Loihi 2 by lava-dl's PilotNet"

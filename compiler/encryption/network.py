@@ -8,12 +8,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from compiler.chip.fields import READOUT_V_TH_MANT
+from compiler.chip.fields import DECAY_ONE, READOUT_V_TH_MANT
 from compiler.encryption import native
 from compiler.encryption.blocks import FoldedConv, FoldedDense, NeuronBias
 from compiler.encryption.fused import Buffers, FusedLayer, FusedNetwork
 from compiler.encryption.native import LayerShape
-from compiler.encryption.neuron import DECAY_ONE, NeuronConstants, constants_of
+from compiler.encryption.neuron import NeuronConstants, constants_of
 from compiler.ir.geometry import Array, ConvGeometry, frozen
 from compiler.ir.snn import SnnGraph, SnnLayer
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 
+from compiler.chip.fields import DECAY_ONE
 from compiler.encryption.quiet import SCALE_RHO_MULT, TAU_RHO_MULT
 
 STATE_SCALE = 4096
 """The chip's state in a value of 1.0 on SLAYER's scale: 64 mantissas, shifted by 6 bits."""
-
-DECAY_ONE = 4096
 
 
 @dataclass(frozen=True)

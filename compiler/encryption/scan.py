@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from compiler.chip.fields import STATE_LIMIT
-from compiler.encryption.neuron import DECAY_ONE, STATE_SCALE, NeuronConstants, step_weights
+from compiler.chip.fields import DECAY_ONE, STATE_LIMIT
+from compiler.encryption.neuron import STATE_SCALE, NeuronConstants, step_weights
 
 _GRID = 32
 """Steps of a quantized weight in 1.0 on SLAYER's scale: even mantissas of 64."""

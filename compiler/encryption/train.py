@@ -13,6 +13,8 @@ from torch.nn import functional
 
 from compiler.chip.execute_float import encode_nhwc
 from compiler.config import EncryptionConfig
+from compiler.encryption.dynamics import with_decays
+from compiler.encryption.losses import answer_loss, reconversion
 from compiler.encryption.network import WEIGHT_SCALE, SlayerNetwork, Surrogate
 from compiler.errors import EnvironmentProblem, one_problem
 from compiler.ir.ann import AnnGraph
@@ -147,7 +149,9 @@ class _Trainer:
         team: Team,
     ) -> None:
         self.config, self.seed, self.synthetic, self.team = config, seed, synthetic, team
-        surrogate = Surrogate(config.surrogate_width, 2 / network.timesteps)
+        network = with_decays(network, config.current_decay, config.voltage_decay)
+        height = config.surrogate_height or 2 / network.timesteps
+        surrogate = Surrogate(config.surrogate_width, height, config.surrogate == "linear")
         torch.manual_seed(seed)
         self.device = compute_device()
         self.network = SlayerNetwork(network, surrogate).to(self.device)
@@ -181,8 +185,7 @@ class _Trainer:
         self.team.total([p.grad for p in parameters if p.grad is not None])
 
     def _set_rate(self, share: float) -> None:
-        """Half a cosine from the learning rate down to a hundredth of it."""
-        factor = 0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * share)))
+        factor = _SCHEDULES[self.config.schedule](share)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * factor
 
@@ -200,7 +203,11 @@ class _Trainer:
         spikes = torch.from_numpy(encode_nhwc(images, self.network.graph, first_index + part.start))
         voltage, hidden = self.network(spikes.to(self.device))
         logits = voltage * self.logit_scale
-        loss = distillation(logits, teacher_logits, self.config.distill_temperature)
+        loss = answer_loss(logits, teacher_logits, self.config)
+        if self.config.reconversion_weight:
+            pixels = torch.from_numpy(images).to(self.device).permute(0, 2, 3, 1).contiguous()
+            read = reconversion(self.network, pixels, teacher_logits)
+            loss = loss + self.config.reconversion_weight * read
         scales = torch.stack([target.square().mean() * weight for target in teacher_rates])
         self.team.total([scales])
         for counts, target, scale in zip(hidden, teacher_rates, scales, strict=True):
@@ -264,14 +271,19 @@ class _Trainer:
         )
 
 
+def _cosine(share: float) -> float:
+    """Half a cosine down to a hundredth, over the training's share that is done."""
+    return 0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * share)))
+
+
+def _steps(share: float) -> float:
+    """A tenth from 50 % and a hundredth from 70 % of the training on."""
+    return float(0.1 ** ((share >= 0.5) + (share >= 0.7)))
+
+
+_SCHEDULES = {"cosine": _cosine, "steps": _steps}
+
+
 def _parts(images: Array, size: int) -> Iterator[tuple[int, Array]]:
     for start in range(0, len(images), size):
         yield start, images[start : start + size]
-
-
-def distillation(logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    """temperature^2 * KL(teacher || student) of the softened outputs (Hinton et al. 2015)."""
-    student = torch.log_softmax(logits / temperature, 1)
-    target = torch.softmax(teacher / temperature, 1)
-    divergence: torch.Tensor = functional.kl_div(student, target, reduction="batchmean")
-    return temperature**2 * divergence

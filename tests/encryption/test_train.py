@@ -15,7 +15,8 @@ import torch
 from compiler.chip.fixed_point import quantize_bias
 from compiler.config import EncryptionConfig
 from compiler.encryption.checkpoint import Checkpoints
-from compiler.encryption.train import Encryption, TrainingState, distillation, encrypt
+from compiler.encryption.losses import distillation
+from compiler.encryption.train import Encryption, TrainingState, encrypt
 from compiler.errors import EnvironmentProblem
 from compiler.ir.snn import SnnGraph
 from compiler.store import save
@@ -133,7 +134,7 @@ def test_it_stops_early_and_may_keep_the_network_untrained(lesson: Any, tmp_path
 def test_a_loss_that_is_no_number_is_named(lesson: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from compiler.encryption import train as module
 
-    monkeypatch.setattr(module, "distillation", lambda logits, *_: logits.sum() * torch.nan)
+    monkeypatch.setattr(module, "answer_loss", lambda logits, *_: logits.sum() * torch.nan)
     with pytest.raises(EnvironmentProblem, match=r"not finite after epoch 1(.|\n)*learning rate"):
         train(lesson)
 
