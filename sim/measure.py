@@ -22,8 +22,12 @@ from sim.traces import NetworkTrace
 Backend = Literal["reference", "lava", "loihi2"]
 Progress = Callable[[int, int], None]
 
-LAVA_SAMPLES = 8
-"""Samples that Lava runs unless told otherwise: each takes about a second or more."""
+LAVA_SAMPLES, CHIP_SAMPLES = 8, 320
+"""Samples that Lava runs unless told otherwise: on the CPU each takes about a second or more;
+on a chip power is read well over 10,000 time-steps, which 320 samples of 32 steps are.
+"""
+
+AT_MOST = {"lava": LAVA_SAMPLES, "loihi2": CHIP_SAMPLES}
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Request:
 def measure(
     request: Request, progress: Progress | None = None, world: World | None = None
 ) -> dict[str, Any]:
-    """Run a file and return the content of `sim.run --json`.
+    """Run a file and return the content of `sim.run --json`; on a chip with `chip` in it.
 
     world: the processes that share the samples; all but the main one return {}.
     Raises what netx_export.read_netx, sim.datasets.load_dataset and sim.lava raise,
@@ -57,20 +61,21 @@ def measure(
     EnvironmentProblem for a backend that is not there.
     """
     if request.backend == "loihi2":
-        from sim.loihi2 import unavailable
+        from sim.loihi2 import require_extension
 
-        raise unavailable()
+        require_extension()
     file = open_network(request.network)
     timesteps, encoding = _settings(file.graph, request)
     data = _load(request, file.graph)
     run = _run(request, file.graph, data, timesteps, encoding, progress, world or World())
     if run is None:
         return {}
-    result, traces = run
+    result, traces, chip = run
     notes = [
         *_file_notes(file, request),
         *_data_notes(file.graph, data, request),
         *_health_notes(file.graph, result),
+        *chip.pop("notes", ()),
     ]
     code = "input neurons" if file.graph.input_neurons else encoding.code if encoding else None
     return {
@@ -79,6 +84,7 @@ def measure(
         "seed": request.seed,
         "encoding": code,
         **_figures(file.graph, data, result, traces),
+        **chip,
         "notes": notes,
     }
 
@@ -118,7 +124,7 @@ def _load(request: Request, graph: ChipGraph) -> Dataset:
         request.samples,
         request.seed,
         classes=graph.layers[-1].neurons,
-        at_most=LAVA_SAMPLES if request.backend == "lava" else None,
+        at_most=AT_MOST.get(request.backend),
     )
     if flat and data.images_nchw[0].size == shape[0]:
         return replace(data, images_nchw=data.images_nchw.reshape(-1, *shape))
@@ -133,13 +139,15 @@ def _run(
     encoding: Encoding | None,
     progress: Progress | None,
     world: World,
-) -> tuple[SimulationResult, Iterable[NetworkTrace]] | None:
-    """What was counted over all samples, and every spike of a few of them.
+) -> tuple[SimulationResult, Iterable[NetworkTrace], dict[str, Any]] | None:
+    """What was counted over all samples, every spike of a few of them, what a chip adds.
 
     None in all processes but the main one, which alone runs Lava.
     """
-    if request.backend == "lava" and not world.main:
+    if request.backend != "reference" and not world.main:
         return None
+    if request.backend == "loihi2":
+        return _run_on_chip(request, graph, data, timesteps, encoding)
     if request.backend == "lava":
         from sim.costs import first_samples
         from sim.lava import simulate_lava
@@ -153,7 +161,7 @@ def _run(
             fan_outs=operation_tables(graph),
             progress=progress,
         )
-        return run.result, [first_samples(run.trace)]
+        return run.result, [first_samples(run.trace)], {}
     from sim.costs import reference_traces
     from sim.reference import simulate
     from sim.shares import simulate_share
@@ -171,7 +179,33 @@ def _run(
     )
     if result is None:
         return None
-    return result, reference_traces(graph, data.images_nchw, timesteps, encoding)
+    return result, reference_traces(graph, data.images_nchw, timesteps, encoding), {}
+
+
+def _run_on_chip(
+    request: Request,
+    graph: ChipGraph,
+    data: Dataset,
+    timesteps: int | None,
+    encoding: Encoding | None,
+) -> tuple[SimulationResult, Iterable[NetworkTrace], dict[str, Any]]:
+    from sim import loihi2
+    from sim.costs import reference_traces
+    from sim.encoding import drive_from_images
+    from sim.reference import simulate
+
+    images = data.images_nchw
+    drive = drive_from_images(graph, images, timesteps, encoding)
+    placed = loihi2.run_at(loihi2.CHIP, request.network, graph, drive, request.time_limit)
+    reference = simulate(
+        graph, images, timesteps=timesteps, encoding=encoding, fan_outs=operation_tables(graph)
+    )
+    chip = {
+        "chip": loihi2.describe(placed, reference),
+        "notes": loihi2.notes(placed, drive.timesteps * drive.samples),
+    }
+    traces = reference_traces(graph, images, timesteps, encoding)
+    return loihi2.chip_result(placed, reference), traces, chip
 
 
 def _figures(
