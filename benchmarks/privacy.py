@@ -1,0 +1,194 @@
+"""`python benchmarks/privacy.py PRESET --out DIR`: what every recipe hides and what it costs.
+
+Each recipe is compiled for every seed and audited (`audit.leakage`); a run's ANN, converted and
+random networks are those of the seed's first recipe, so that their attacks are made once. Writes
+DIR/privacy.json, a table, and DIR/privacy.png: the worst attack's recognition rate against
+accuracy. An interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+SUBJECTS = ("ann", "converted", "random")
+TRAINED = "encrypted"
+ENERGY_MODEL = "loihi1-davies-2018"
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("preset", default="digits")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of all runs.")
+@click.option("--recipes", help="Comma-separated [all].")
+@click.option("--seeds", default="0,1,2", show_default=True)
+@click.option("--samples", type=click.IntRange(1), help="Test images of a compile [all].")
+@click.option("--full", is_flag=True, help="The audit's full budgets instead of --quick.")
+def privacy(preset: str, out: Path, **options: Any) -> None:
+    """Compile and audit PRESET with every recipe and seed."""
+    from compiler.commandline import make_console, plain_table, write_json
+    from compiler.recipes import RECIPES
+
+    recipes = options["recipes"].split(",") if options["recipes"] else list(RECIPES)
+    seeds = [int(seed) for seed in options["seeds"].split(",")]
+    rows: list[dict[str, Any]] = []
+    for seed in seeds:
+        for recipe in recipes:
+            folder = out / f"{preset}-{recipe}-{seed}"
+            _compile(preset, recipe, seed, folder, out / f"{preset}-{recipes[0]}-{seed}", options)
+            rows.append({"recipe": recipe, "seed": seed, **_figures(folder)})
+            click.echo(_brief(rows[-1]), err=True)
+            write_json(out / "privacy.json", {"preset": preset, "quick": not options["full"],
+                                              "rows": rows})  # fmt: skip
+    console = make_console()
+    console.print(plain_table(_TITLES, [_row(recipe, rows) for recipe in recipes]))
+    console.print(plain_table(["attack", *recipes], list(_attacks(recipes, rows))))
+    draw(rows, preset, out / "privacy.png")
+
+
+def _compile(
+    preset: str, recipe: str, seed: int, folder: Path, first: Path, options: dict[str, Any]
+) -> None:
+    """Compile and audit into `folder`, with what the seed's first run has already made."""
+    shared = first / "private"
+    if not (folder / "manifest.json").is_file() and first != folder and shared.is_dir():
+        shutil.copytree(first, folder, ignore=shutil.ignore_patterns("lock", "audit.json"))
+    samples = ["--samples", str(options["samples"])] if options["samples"] else []
+    _run("compiler.export", "--preset", preset, "--recipe", recipe, "--seed", str(seed),
+         "--out", str(folder), "--quiet", *samples)  # fmt: skip
+    effort = [] if options["full"] else ["--quick"]
+    _run("audit.leakage", str(folder), "--seed", str(seed), "--quiet", *effort)
+
+
+def _run(module: str, *arguments: str) -> None:
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    done = subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, env=environment)
+    if done.returncode:
+        raise click.ClickException(f"{module} {' '.join(arguments)} ended with {done.returncode}")
+
+
+def _figures(folder: Path) -> dict[str, Any]:
+    """What the table needs of report.json and audit.json."""
+    report = json.loads((folder / "report.json").read_text())
+    audit = json.loads((folder / "audit.json").read_text())
+    accuracy = {stage["name"]: stage["accuracy"] for stage in report["stages"]}
+    subjects = audit["subjects"]
+    energy = next(
+        row
+        for row in report["energy"]
+        if row["model"] == ENERGY_MODEL and row["includes_input_layer"]
+    )
+    kept = ("worst_attack", "worst", "blackbox", "whitebox", "floor", "ceiling", "intervals")
+    return {
+        "accuracy": accuracy,
+        "mismatches": {
+            name: row and row["mismatches"] for name, row in report["agreement"].items()
+        },
+        "reconverted": subjects[TRAINED]["reconverted"],
+        "weight_change": report["encryption"]["weight_change"],
+        "synops": sum(layer["synops_per_sample"] for layer in report["layers"]),
+        "snn_joules": energy["snn_joules"],
+        "energy_model": ENERGY_MODEL,
+        "membership_auc": {
+            name: one["auc"]["value"] for name, one in audit["membership"].items() if "auc" in one
+        },
+        "attacks": {
+            name: {attack: one["recognition"]["value"] for attack, one in entry["attacks"].items()}
+            for name, entry in subjects.items()
+            if name in (*SUBJECTS, TRAINED)
+        },
+        **{name: audit[name] for name in kept},
+    }  # fmt: skip
+
+
+def _brief(row: dict[str, Any]) -> str:
+    return (
+        f"{row['recipe']}, seed {row['seed']}: accuracy {row['accuracy']['integer']:.1%} of "
+        f"{row['accuracy']['ann']:.1%}, worst attack {row['worst_attack']} {row['worst']:.1%}, "
+        f"re-converted {row['reconverted']['relu']:.1%}"
+    )
+
+
+_TITLES = ["recipe", "accuracy lost", "re-converted", "best reading", "worst attack", "ANN's worst",
+           "by queries", "floor", "SynOps", "µJ"]  # fmt: skip
+
+
+def _row(recipe: str, rows: list[dict[str, Any]]) -> list[str]:
+    chosen = [row for row in rows if row["recipe"] == recipe]
+    return [
+        recipe,
+        _spread(100 * (row["accuracy"]["ann"] - row["accuracy"]["integer"]) for row in chosen),
+        _spread(100 * row["reconverted"]["relu"] for row in chosen),
+        _spread(100 * max(row["reconverted"].values()) for row in chosen),
+        _spread(100 * row["worst"] for row in chosen),
+        _spread(100 * max(row["attacks"]["ann"].values()) for row in chosen),
+        _spread(100 * row["blackbox"] for row in chosen),
+        _spread(100 * row["floor"] for row in chosen),
+        _spread((row["synops"] for row in chosen), 0),
+        _spread(1e6 * row["snn_joules"] for row in chosen),
+    ]
+
+
+def _attacks(recipes: list[str], rows: list[dict[str, Any]]) -> Iterator[list[str]]:
+    for attack in rows[0]["attacks"][TRAINED]:
+        yield [
+            attack,
+            *(
+                _spread(
+                    100 * row["attacks"][TRAINED][attack] for row in rows if row["recipe"] == recipe
+                )
+                for recipe in recipes
+            ),
+        ]
+
+
+def _spread(values: Iterable[float], digits: int = 1) -> str:
+    found = list(values)
+    deviation = statistics.stdev(found) if len(found) > 1 else 0.0
+    return f"{statistics.mean(found):,.{digits}f} ± {deviation:,.{digits}f}"
+
+
+def draw(rows: list[dict[str, Any]], preset: str, path: Path) -> None:
+    """Recognition rate of the worst attack against accuracy, a point for every recipe and seed."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6.4, 4.4), layout="constrained")
+    for recipe in dict.fromkeys(row["recipe"] for row in rows):
+        chosen = [row for row in rows if row["recipe"] == recipe]
+        axes.scatter([100 * row["accuracy"]["integer"] for row in chosen],
+                     [100 * row["worst"] for row in chosen], label=recipe)  # fmt: skip
+    axes.scatter([100 * row["accuracy"]["ann"] for row in rows],
+                 [100 * max(row["attacks"]["ann"].values()) for row in rows],
+                 marker="x", color="black", label="trained network")  # fmt: skip
+    floor = statistics.mean(100 * row["floor"] for row in rows)
+    axes.axhline(floor, linestyle=":", color="grey", label="random weights")
+    axes.set(xlabel="accuracy on test images, %", ylim=(0, 100), title=preset,
+             ylabel="worst attack: images recognised by judges, %")  # fmt: skip
+    axes.legend()
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    from compiler.commandline import run_command
+
+    return run_command(privacy, "benchmarks.privacy", arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
