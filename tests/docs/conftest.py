@@ -17,5 +17,7 @@ def root() -> Path:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Let `document` stand for every document in turn."""
     if "document" in metafunc.fixturenames:
-        paths = sorted((ROOT / "docs").glob("*.md"))
-        metafunc.parametrize("document", paths, ids=[path.name for path in paths])
+        docs = ROOT / "docs"
+        paths = sorted(docs.rglob("*.md"))
+        names = [str(path.relative_to(docs)) for path in paths]
+        metafunc.parametrize("document", paths, ids=names)
