@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,6 +35,9 @@ WIDTH = 100
 
 STDOUT = Path("-")
 """Stands for the standard output where a file's name is asked for."""
+
+_SHARE_THAT_TELLS = 0.05
+"""Below this share of the work the time left is not guessed from the time passed."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -126,16 +130,18 @@ def progress_bar(console: Console) -> Progress:
         TaskProgressColumn,
         TextColumn,
         TimeElapsedColumn,
-        TimeRemainingColumn,
     )
     from rich.text import Text
 
     class Left(ProgressColumn):
-        """The time left, in words that cannot be taken for the time passed."""
+        """The time left if it goes on as it did on the whole; parts may differ in speed."""
 
         def render(self, task: Task) -> Text:
-            left = task.time_remaining if task.total else None
-            return Text("" if left is None else f"{TimeRemainingColumn().render(task)} left")
+            share = task.completed / task.total if task.total else 0.0
+            if share < _SHARE_THAT_TELLS or task.elapsed is None:
+                return Text("")
+            left = timedelta(seconds=round(task.elapsed * (1 - share) / share))
+            return Text(f"{left} left")
 
     description, bar = TextColumn("{task.description}"), BarColumn(bar_width=12)
     columns = (description, bar, TaskProgressColumn(), TimeElapsedColumn(), Left())

@@ -71,6 +71,19 @@ def test_without_progress_only_the_time_passed_is_shown() -> None:
     assert "left" not in shown(console) and "-:--" not in shown(console)
 
 
+def test_the_time_left_is_told_from_the_time_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    console, now = terminal(80), [0.0]
+    console.get_time = lambda: now[0]  # type: ignore[method-assign]
+    with progress_bar(console) as bar:
+        task = bar.add_task("work", total=100)
+        for seconds, done, left in ((10.0, 4, None), (30.0, 25, "0:01:30"), (90.0, 75, "0:00:30")):
+            now[0] = seconds
+            bar.update(task, completed=done)
+            bar.refresh()
+            last = CODES.sub("", shown(console)).rstrip().splitlines()[-1]
+            assert last.endswith(f"{left} left") if left else "left" not in last
+
+
 def test_no_terminal_no_codes(capsys: pytest.CaptureFixture[str]) -> None:
     watcher = screen.Screen(NAMES)
     watcher.begin(STAGES[0])
