@@ -17,7 +17,8 @@ ROUNDS = {"simulator": 5, "training": 7, "synthesis": 3}
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("subject", type=click.Choice(SUBJECTS))
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write a JSON file too.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path),
+              help="Write a JSON file too; - for the standard output alone.")  # fmt: skip
 @click.option("--rounds", type=click.IntRange(1),
               help="Rounds, ours and the peers in turn [5, 7 and 3].")  # fmt: skip
 @click.option("--quick", is_flag=True, help="Small sizes: shows that it runs, measures nothing.")
@@ -29,14 +30,15 @@ def bench(subject: str, json_file: Path | None, rounds: int | None, quick: bool)
     the published recipe. benchmarks/README.md says how to read the figures.
     """
     from benchmarks.common import measure_subject
-    from compiler.commandline import check_writable, write_json
+    from compiler.commandline import check_writable, to_stdout, write_json
 
     if json_file is not None:
         check_writable(json_file)
     figures = measure_subject(subject, rounds or ROUNDS[subject], quick)
     if json_file is not None:
         write_json(json_file, figures)
-    _show(figures)
+    if not to_stdout(json_file):
+        _show(figures)
 
 
 def _show(figures: dict[str, Any]) -> None:
