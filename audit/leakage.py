@@ -33,6 +33,9 @@ class _Names(click.ParamType):  # type: ignore[type-arg]
 @json_option("what RUN_DIR/audit.json holds")
 @click.option("--quick", is_flag=True, help="Small budgets: minutes instead of an hour.")
 @click.option("--attacks", type=_Names(), default=(), help="Make these attacks alone.")
+@click.option("--withheld", type=click.IntRange(0), default=0, metavar="N",
+              help="The first N layers stay on the host (compiler.split): the attacker has "
+              "the others alone.")  # fmt: skip
 @click.option("--judges", type=click.Path(path_type=Path), metavar="DIR",
               help="Judges made by audit.judges.train [those kept for the data].")  # fmt: skip
 @click.option("--inception", type=click.Path(path_type=Path), metavar="FILE",

@@ -59,6 +59,7 @@ class Request:
     judges: Path | None = None
     inception: Path | None = None
     attacks: tuple[str, ...] = ()
+    withheld: int = 0
     command: str = ""
 
 
@@ -123,6 +124,17 @@ def run_audit(request: Request, watcher: Watcher) -> Outcome:
     return Outcome(found, images, audit.data)
 
 
+def _notes_on_withheld(count: int) -> list[str]:
+    if not count:
+        return []
+    layers = "The first layer was" if count == 1 else f"The first {count} layers were"
+    return [
+        f"{layers} withheld from the attacker: `encrypted` is his guess in front of the others. "
+        "Whoever can show images to host and chip together has the attacks by queries of an "
+        "audit without --withheld."
+    ]
+
+
 def _watched(watcher: Watcher, title: str, step: Any, *arguments: Any) -> Any:
     watcher.begin(title)
     started = time.perf_counter()
@@ -145,7 +157,7 @@ def _prepare(request: Request) -> Audit:
         run=run,
         data=data,
         judges=judges,
-        subjects=tuple(load_subjects(run.path, request.seed)),
+        subjects=tuple(load_subjects(run.path, request.seed, request.withheld)),
         attacks=attacks,
         budget=QUICK if request.quick else FULL,
         cache=Cache(run.private),
@@ -345,6 +357,7 @@ def _provenance(
         "schema_version": AUDIT_SCHEMA,
         "command": request.command,
         "quick": request.quick,
+        "withheld_layers": request.withheld,
         "seed": request.seed,
         "model_sha256": audit.run.model_hash,
         "data": {
@@ -375,6 +388,6 @@ def _provenance(
             for name, by_attack in images.items()
         },
         "versions": tool_versions(),
-        "notes": list(data.notes),
+        "notes": [*data.notes, *_notes_on_withheld(request.withheld)],
         "guarantee": None,
     }

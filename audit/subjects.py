@@ -128,10 +128,11 @@ class Sanity:
     images: int
 
 
-def load_subjects(run_dir: Path, seed: int) -> tuple[Subject, ...]:
+def load_subjects(run_dir: Path, seed: int, withheld: int = 0) -> tuple[Subject, ...]:
     """The four subjects of a finished compile: ann, converted, encrypted, random.
 
-    `encrypted` is read from model.net alone. `random` has the ANN's shapes with weights drawn
+    `encrypted` is read from model.net alone, without its first `withheld` layers, for which
+    it has an attacker's guess (audit.withheld). `random` has the ANN's shapes with weights drawn
     anew (Kaiming normal, no bias) and is converted as the ANN was. Raises as the readers do for
     files that are missing or damaged, and AgreementError as `check_sanity` does.
     """
@@ -142,11 +143,19 @@ def load_subjects(run_dir: Path, seed: int) -> tuple[Subject, ...]:
     subjects = (
         Subject("ann", load(AnnGraph, folder.stage_file(ANN))),
         Subject("converted", quantize(converted)),
-        Subject("encrypted", read_netx(folder.model).graph),
+        Subject("encrypted", _as_attacked(read_netx(folder.model).graph, withheld, seed)),
         Subject("random", random_network(lowered, converted, synthetic, seed)),
     )
     check_sanity(subjects, synthetic)
     return subjects
+
+
+def _as_attacked(graph: ChipGraph, withheld: int, seed: int) -> ChipGraph:
+    if not withheld:
+        return graph
+    from audit.withheld import guess_first_layers
+
+    return guess_first_layers(graph, withheld, seed).graph
 
 
 def check_sanity(subjects: Sequence[Subject], synthetic: SyntheticSet) -> Sanity:

@@ -25,13 +25,16 @@ sys.path.insert(0, str(ROOT))
 
 SUBJECTS = ("ann", "converted", "random")
 TRAINED = "encrypted"
+SPLIT = "split"
+"""The default recipe's network whose first layer the attacker has not (compiler.split)."""
+
 ENERGY_MODEL = "loihi1-davies-2018"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("preset", default="digits")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of all runs.")
-@click.option("--recipes", help="Comma-separated [all].")
+@click.option("--recipes", help="Comma-separated [all, and split: the first layer withheld].")
 @click.option("--seeds", default="0,1,2", show_default=True)
 @click.option("--samples", type=click.IntRange(1), help="Test images of a compile [all].")
 @click.option("--full", is_flag=True, help="The audit's full budgets instead of --quick.")
@@ -40,7 +43,7 @@ def privacy(preset: str, out: Path, **options: Any) -> None:
     from compiler.commandline import make_console, plain_table, write_json
     from compiler.recipes import RECIPES
 
-    recipes = options["recipes"].split(",") if options["recipes"] else list(RECIPES)
+    recipes = options["recipes"].split(",") if options["recipes"] else [*RECIPES, SPLIT]
     seeds = [int(seed) for seed in options["seeds"].split(",")]
     rows: list[dict[str, Any]] = []
     for seed in seeds:
@@ -65,10 +68,12 @@ def _compile(
     if not (folder / "manifest.json").is_file() and first != folder and shared.is_dir():
         shutil.copytree(first, folder, ignore=shutil.ignore_patterns("lock", "audit.json"))
     samples = ["--samples", str(options["samples"])] if options["samples"] else []
-    _run("compiler.export", "--preset", preset, "--recipe", recipe, "--seed", str(seed),
+    chosen = [] if recipe == SPLIT else ["--recipe", recipe]
+    _run("compiler.export", "--preset", preset, *chosen, "--seed", str(seed),
          "--out", str(folder), "--quiet", *samples)  # fmt: skip
     effort = [] if options["full"] else ["--quick"]
-    _run("audit.leakage", str(folder), "--seed", str(seed), "--quiet", *effort)
+    withheld = ["--withheld", "1"] if recipe == SPLIT else []
+    _run("audit.leakage", str(folder), "--seed", str(seed), "--quiet", *effort, *withheld)
 
 
 def _run(module: str, *arguments: str) -> None:

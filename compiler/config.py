@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields, replace
-from typing import Any, get_args
+from typing import Any
 
 from compiler.chip.fields import I_DECAY, TIMESTEP_CHOICES, V_DECAY
 from compiler.errors import Problem, UsageError
-from compiler.ir.snn import Code
+from compiler.ir.snn import IMAGE_CODES
 from compiler.recipes import DEFAULT_RECIPE, RECIPES
 
 AUTO = "auto"
@@ -239,7 +239,7 @@ class EncodingConfig:
     x_min: float = 0.0
 
     def __post_init__(self) -> None:
-        codes = get_args(Code)
+        codes = IMAGE_CODES
         _validate(
             "encoding",
             [

@@ -29,6 +29,7 @@ _FORMULAS = {
     "floor((t+1)*k/T) > floor(t*k/T)",
     "poisson": "spike iff u < x; u from numpy Philox, key (seed, sample index), "
     "drawn in (t, C, H, W) order",
+    "host": "binary spikes (T, C, H, W) of the network's first layers, which are not in this file",
     "latency": "one spike at t = round-half-even((1-x)*(T-1)) if x > x_min, else none",
 }
 

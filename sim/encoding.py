@@ -73,6 +73,15 @@ def timesteps_for(graph: ChipGraph, timesteps: int | None) -> int:
 def encoding_for(graph: ChipGraph, encoding: Encoding | None) -> Encoding:
     """The given input code, or the graph's; UsageError if neither."""
     code = encoding if encoding is not None else graph.encoding
+    if code is not None and code.code == "host":
+        raise one_problem(
+            UsageError,
+            "cannot simulate",
+            graph.name,
+            "a network whose first layers are kept elsewhere",
+            "images go through both parts",
+            "give the file of the first layers too: --host FILE",
+        )
     if code is None:
         raise one_problem(
             UsageError,

@@ -37,7 +37,8 @@ class Request:
     data: a specification of sim.datasets; samples: None for all (in Lava: LAVA_SAMPLES);
     timesteps, encoding: for a file without a deployment group, prevail where given; seed:
     of the draw of samples, and of the `poisson` code where the file names none;
-    time_limit: seconds for Lava, None for one that grows with the samples.
+    time_limit: seconds for Lava, None for one that grows with the samples; host: the file of
+    the first layers of a network that compiler.split divided.
     """
 
     network: Path
@@ -48,6 +49,7 @@ class Request:
     encoding: Code | None = None
     seed: int = 0
     time_limit: float | None = None
+    host: Path | None = None
 
 
 def measure(
@@ -64,7 +66,7 @@ def measure(
         from sim.loihi2 import require_extension
 
         require_extension()
-    file = open_network(request.network)
+    file = _open_parts(request)
     timesteps, encoding = _settings(file.graph, request)
     data = _load(request, file.graph)
     run = _run(request, file.graph, data, timesteps, encoding, progress, world or World())
@@ -93,6 +95,27 @@ def open_network(path: Path) -> NetxFile:
     """Read a file of this project strictly, and one of somebody else's with its violations."""
     file = read_netx(path, lenient=True)
     return file if file.deployment is None else read_netx(path)
+
+
+def _open_parts(request: Request) -> NetxFile:
+    """The file; with the first layers before it where they are in a file of their own."""
+    from compiler.ir.splitting import HOST, join
+
+    file = open_network(request.network)
+    second = file.graph.encoding == HOST
+    if second and request.host is not None and request.backend != "loihi2":
+        return replace(file, graph=join(open_network(request.host).graph, file.graph))
+    if not second and request.host is None:
+        return file
+    found, allowed, remedy = (
+        ("a file without its first layers", "both files of a split", "give --host host.net")
+        if second and request.host is None
+        else ("--backend loihi2 with --host", "reference or lava", "choose another backend")
+        if second
+        else ("--host for a whole network", "a second part", "leave --host out")
+    )
+    problem = Problem(request.network.name, found, allowed, remedy)
+    raise UsageError("the network cannot be run like that", [problem])
 
 
 def _settings(graph: ChipGraph, request: Request) -> tuple[int | None, Encoding | None]:
@@ -153,7 +176,7 @@ def _run(
         from sim.lava import simulate_lava
 
         run = simulate_lava(
-            request.network,
+            graph if request.host else request.network,
             data.images_nchw,
             timesteps=timesteps,
             encoding=encoding,

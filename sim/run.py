@@ -25,6 +25,8 @@ from compiler.distributed import open_world
 @click.option("--timesteps", type=int, help="Time-steps a sample, for a file that does not say.")
 @click.option("--encoding", type=click.Choice(["rate", "poisson", "latency"]),
               help="Input code, for a file that does not say.")  # fmt: skip
+@click.option("--host", type=click.Path(path_type=Path), metavar="FILE",
+              help="First layers of a network that compiler.split divided.")  # fmt: skip
 @click.option("--time-limit", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
               help="Stop Lava after this time [120, and 60 a sample].")  # fmt: skip
 @json_option()

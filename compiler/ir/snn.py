@@ -7,7 +7,11 @@ from typing import Literal
 
 from compiler.ir.geometry import Array, ConvGeometry, Shape
 
-Code = Literal["rate", "poisson", "latency"]
+Code = Literal["rate", "poisson", "latency", "host"]
+"""Input codes. `host`: spikes that another network computes (compiler.ir.splitting)."""
+
+IMAGE_CODES = ("rate", "poisson", "latency")
+"""Those that make spikes of images by a formula."""
 
 
 @dataclass(frozen=True)

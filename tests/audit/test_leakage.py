@@ -28,21 +28,6 @@ from compiler.export import run as export
 from compiler.report import read_leakage
 from netx_export import read_netx
 
-SETTINGS = """
-[synthesize]
-count = 128
-held_out = 48
-steps = 10
-batch = 64
-[convert]
-timesteps = 32
-images = 80
-percentiles = [99.9]
-threshold_scales = [1.0]
-[encrypt]
-epochs = 1
-batch = 20
-"""
 STEPS, PER_CLASS = 12, 4
 ENDS = {"value", "low", "high"}
 
@@ -74,26 +59,6 @@ ATTACKS = (ascent("ascent", "weights"), ascent("clone", "queries"))
 def tiny_attacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "ATTACKS", ATTACKS)
     monkeypatch.setattr(measure, "QUICK", replace(measure.QUICK, images_per_class=PER_CLASS))
-
-
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished compile of `digits` with settings for seconds."""
-    folder = tmp_path_factory.mktemp("audit")
-    (folder / "few.toml").write_text(SETTINGS)
-    status = export(
-        ["--config", str(folder / "few.toml"), "--lava-samples", "0", "--samples", "20", "--quiet",
-         "--out", str(folder / "run")]
-    )  # fmt: skip
-    assert status == 0
-    return folder / "run"
-
-
-@pytest.fixture
-def run_dir(compiled: Path, tmp_path: Path) -> Path:
-    """A copy, to spoil."""
-    shutil.copytree(compiled, tmp_path / "run")
-    return tmp_path / "run"
 
 
 @pytest.fixture(scope="module")
@@ -327,12 +292,12 @@ def test_an_audit_of_another_model_is_not_shown(audited: Path, tmp_path: Path) -
     assert read_leakage(tmp_path / "run") is None
 
 
-def test_a_later_report_keeps_the_section(audited: Path, tmp_path: Path) -> None:
+def test_a_later_report_keeps_the_section(
+    audited: Path, arguments: list[str], tmp_path: Path
+) -> None:
     """The compile's last stage, run again, shows the audit that lies there."""
     shutil.copytree(audited, tmp_path / "run")
-    (tmp_path / "few.toml").write_text(SETTINGS)
-    same = ["--config", str(tmp_path / "few.toml"), "--lava-samples", "0", "--samples", "20"]
-    assert export([*same, "--quiet", "--out", str(tmp_path / "run")]) == 0
+    assert export([*arguments, "--out", str(tmp_path / "run")]) == 0
     assert '<section id="leakage">' in (tmp_path / "run" / "report.html").read_text()
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert "leakage" not in report
