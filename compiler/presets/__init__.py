@@ -20,6 +20,9 @@ _DIGITS = tuple(str(digit) for digit in range(10))
 _GARMENTS = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker",
              "Bag", "Ankle boot")  # fmt: skip
 
+_PHOTOGRAPHS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship",
+                "truck")  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -42,6 +45,14 @@ class Preset:
     compile: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
+CIFAR10 = Preset(
+    name="cifar10",
+    architecture="cifar-cnn",
+    weights=FOLDER / "cifar10.safetensors",
+    input_shape=(3, 32, 32),
+    class_names=_PHOTOGRAPHS,
+    data="cifar10",
+)
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "digits": Preset(

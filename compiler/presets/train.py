@@ -1,7 +1,8 @@
 """Train the networks kept with this package: python -m compiler.presets.train NAME.
 
-Writes NAME.safetensors and its model card NAME.md into this folder. A developer's tool:
-the compile never runs it, and it alone in this package reads images of the world.
+Writes NAME.safetensors and its model card NAME.md into this folder. With --checkpoint FILE
+the state is kept after every epoch, and the same command goes on from there. A developer's
+tool: the compile never runs it, and it alone in this package reads images of the world.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from compiler.errors import CompilerError
 from compiler.frontend.architectures import ARCHITECTURES
-from compiler.presets import FOLDER, PRESETS, Preset
+from compiler.presets import CIFAR10, FOLDER, PRESETS, Preset
 from compiler.presets.training import (
     Epoch,
     TrainingSettings,
@@ -42,24 +44,45 @@ SETTINGS = {
         flip=True,
         average=0.999,
     ),
+    "cifar10": TrainingSettings(
+        epochs=25,
+        batch=128,
+        optimizer="nesterov",
+        learning_rate=0.1,
+        weight_decay=5e-4,
+        label_smoothing=0.1,
+        flip=True,
+        shift=3,
+        average=0.999,
+        batch_norm=True,
+    ),
 }
+TRAINABLE = {**PRESETS, CIFAR10.name: CIFAR10}
 TITLES = {
     "digits": "Handwritten digits, 8x8",
     "fashion-mnist": "Fashion-MNIST, 28x28",
+    "cifar10": "CIFAR-10, 32x32",
 }
 
 
 def main(arguments: list[str]) -> int:
     """Train one preset's network and write it."""
     parser = argparse.ArgumentParser(prog="python -m compiler.presets.train", description=__doc__)
-    parser.add_argument("name", choices=sorted(PRESETS))
+    parser.add_argument("name", choices=sorted(TRAINABLE))
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write to")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="file with the state after every epoch, to go on from"
+    )
     options = parser.parse_args(arguments)
-    train_preset(PRESETS[options.name], options.out)
+    try:
+        train_preset(TRAINABLE[options.name], options.out, options.checkpoint)
+    except CompilerError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_status
     return 0
 
 
-def train_preset(preset: Preset, folder: Path) -> float:
+def train_preset(preset: Preset, folder: Path, checkpoint: Path | None = None) -> float:
     """Train a preset's network on its training part; return the accuracy on its test part."""
     import torch
 
@@ -76,7 +99,7 @@ def train_preset(preset: Preset, folder: Path) -> float:
         log.append(str(epoch))
         sys.stderr.write(f"{epoch}\n")
 
-    trained = train(module, training.images_nchw, training.labels, settings, report)
+    trained = train(module, training.images_nchw, training.labels, settings, report, checkpoint)
     reached = accuracy(trained, test.images_nchw, test.labels)
     log.append(f"accuracy on the {len(test)} test images: {reached:.2%}")
     sys.stdout.write(f"{log[-1]}\n")

@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from compiler.ir.geometry import Array, Shape
+from compiler.presets.batch_norm import fold_batch_norm, with_batch_norm
+from compiler.presets.checkpoint import read_checkpoint, training_key, write_checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -24,16 +26,18 @@ if TYPE_CHECKING:
 class TrainingSettings:
     """How to train; every random choice follows from `seed`.
 
-    optimizer: `adamw` with one cycle of the learning rate (its peak is learning_rate), or
-    `sgd` with momentum 0.9 whose rate falls to a tenth after the `milestones`, fractions
-    of all epochs. dropout: share of the inputs of every dense layer left out. flip: mirror
-    half of the images. shift: largest random shift, in pixels, in each direction.
-    average: decay of the running average of the weights that is returned; 0 for none.
+    optimizer: `adamw` or `nesterov` (SGD with Nesterov's momentum 0.9), both with one cycle
+    of the learning rate (its peak is learning_rate), or `sgd` with momentum 0.9 whose rate
+    falls to a tenth after the `milestones`, fractions of all epochs. dropout: share of the
+    inputs of every dense layer left out. flip: mirror half of the images. shift: largest
+    random shift, in pixels, in each direction. average: decay of the running average of the
+    weights that is returned; 0 for none. batch_norm: train with a batch-norm behind every
+    convolution and fold it into the weights at the end.
     """
 
     epochs: int = 20
     batch: int = 128
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "nesterov", "sgd"] = "adamw"
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     milestones: tuple[float, ...] = ()
@@ -42,6 +46,7 @@ class TrainingSettings:
     flip: bool = False
     shift: int = 0
     average: float = 0.0
+    batch_norm: bool = False
     seed: int = 0
 
 
@@ -68,24 +73,33 @@ def train(
     labels: Array,
     settings: TrainingSettings,
     report: Callable[[Epoch], None] = lambda epoch: None,
+    checkpoint: Path | None = None,
 ) -> nn.Module:
     """Train `module` in place and return the network to keep, in evaluation mode, on the CPU.
 
     images_nchw: float32 (N, C, H, W) in [0, 1]; labels: int64 (N,). Uses the GPU where
-    torch finds one.
+    torch finds one. checkpoint: file that holds the state after every epoch; where it exists
+    already, the training goes on from there, to the same result on the same kind of machine,
+    and reports the epochs passed once more. Raises UsageError where the file is of another
+    training, or damaged.
     """
     import torch
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(settings.seed)
-    # Channels last is the quicker layout for convolutions on the CPU and on the GPU.
-    module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    images = torch.tensor(images_nchw, device=device)
-    targets = torch.tensor(labels, device=device)
-    trainer = _Trainer(module, settings, steps=settings.epochs * -(-len(images) // settings.batch))
-    for number in range(1, settings.epochs + 1):
-        report(trainer.epoch(number, images, targets))
-    return trainer.kept().to("cpu").eval()
+    trainer = _Trainer(module, images_nchw, labels, settings)
+    key = None if checkpoint is None else trainer.key(images_nchw, labels)
+    passed: list[Epoch] = []
+    if checkpoint is not None and key is not None:
+        passed = trainer.restored(read_checkpoint(checkpoint, key))
+    for epoch in passed:
+        report(epoch)
+    for number in range(len(passed) + 1, settings.epochs + 1):
+        passed.append(trainer.epoch(number))
+        if checkpoint is not None and key is not None:
+            write_checkpoint(checkpoint, key, trainer.state(passed))
+        report(passed[-1])
+    kept = trainer.kept().to("cpu").eval()
+    return fold_batch_norm(kept) if settings.batch_norm else kept
 
 
 def accuracy(module: nn.Module, images_nchw: Array, labels: Array, batch: int = 500) -> float:
@@ -141,18 +155,66 @@ def model_card(
 
 
 class _Trainer:
-    """Optimizer, schedule, augmentation and running average of one training run."""
+    """Images, optimizer, schedule, augmentation and running average of one training run."""
 
-    def __init__(self, module: nn.Module, settings: TrainingSettings, steps: int) -> None:
-        self.module = module
+    def __init__(
+        self, module: nn.Module, images_nchw: Array, labels: Array, settings: TrainingSettings
+    ) -> None:
+        import torch
+
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        trained = with_batch_norm(module) if settings.batch_norm else module
+        # Channels last is the quicker layout for convolutions on the CPU and on the GPU.
+        trained.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.module = trained
+        self.images = torch.tensor(images_nchw, device=device)
+        self.targets = torch.tensor(labels, device=device)
         self.settings = settings
-        self.optimizer, self.schedule = _optimizer(module, settings, steps)
-        self.averaged = copy.deepcopy(module) if settings.average else None
+        steps = settings.epochs * -(-len(labels) // settings.batch)
+        self.optimizer, self.schedule = _optimizer(trained, settings, steps)
+        self.averaged = copy.deepcopy(trained) if settings.average else None
         averaged = {} if self.averaged is None else self.averaged.state_dict()
-        self.pairs = [(kept, module.state_dict()[name]) for name, kept in averaged.items()]
+        self.pairs = [(kept, trained.state_dict()[name]) for name, kept in averaged.items()]
         self.step = 0
 
-    def epoch(self, number: int, images: Tensor, targets: Tensor) -> Epoch:
+    def key(self, images_nchw: Array, labels: Array) -> str:
+        """Return what a checkpoint must have been written for."""
+        shapes = {name: tuple(one.shape) for name, one in self.module.state_dict().items()}
+        return training_key(self.settings, shapes, images_nchw, labels)
+
+    def state(self, passed: list[Epoch]) -> dict[str, Any]:
+        """Return all that the epochs to come depend on, and the epochs passed."""
+        import torch
+
+        return {
+            "network": self.module.state_dict(),
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "step": self.step,
+            "random": torch.get_rng_state(),
+            "random_gpu": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "epochs": [asdict(epoch) for epoch in passed],
+        }
+
+    def restored(self, state: dict[str, Any] | None) -> list[Epoch]:
+        """Take over what `state` returned, if anything; return the epochs passed."""
+        import torch
+
+        if state is None:
+            return []
+        self.module.load_state_dict(state["network"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.step = state["step"]
+        torch.set_rng_state(state["random"])
+        if torch.cuda.is_available() and state["random_gpu"]:
+            torch.cuda.set_rng_state_all(state["random_gpu"])
+        return [Epoch(**epoch) for epoch in state["epochs"]]
+
+    def epoch(self, number: int) -> Epoch:
         """Train on all images once, in random order."""
         import torch
 
@@ -160,15 +222,15 @@ class _Trainer:
         self.module.train()
         hooks = _dropout_hooks(self.module, self.settings.dropout)
         loss, hits = torch.zeros(()), 0
-        for chosen in torch.split(torch.randperm(len(images)), self.settings.batch):
-            inputs = _augmented(images[chosen], self.settings)
-            step_loss, step_hits = self._train_step(inputs, targets[chosen])
+        for chosen in torch.split(torch.randperm(len(self.images)), self.settings.batch):
+            inputs = _augmented(self.images[chosen], self.settings)
+            step_loss, step_hits = self._train_step(inputs, self.targets[chosen])
             loss += step_loss.cpu() * len(chosen)
             hits += step_hits
         for hook in hooks:
             hook.remove()
         seconds = time.monotonic() - start
-        size = len(images)
+        size = len(self.images)
         return Epoch(number, self.settings.epochs, float(loss) / size, hits / size, seconds)
 
     def kept(self) -> nn.Module:
@@ -218,7 +280,12 @@ def _optimizer(
         settings.learning_rate,
         momentum=0.9,
         weight_decay=settings.weight_decay,
+        nesterov=settings.optimizer == "nesterov",
     )
+    if settings.optimizer == "nesterov":
+        return sgd, optim.lr_scheduler.OneCycleLR(
+            sgd, settings.learning_rate, steps, cycle_momentum=False
+        )
     milestones = [int(share * steps) for share in settings.milestones]
     return sgd, optim.lr_scheduler.MultiStepLR(sgd, milestones, 0.1)
 

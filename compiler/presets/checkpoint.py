@@ -1,0 +1,77 @@
+"""State of a training between two runs of its command. Read as tensors alone, never unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compiler.errors import UsageError, one_problem
+from compiler.ir.geometry import Array
+from compiler.store import write_bytes
+
+if TYPE_CHECKING:
+    from compiler.presets.training import TrainingSettings
+
+_DAMAGE = (EOFError, OSError, RuntimeError, ValueError, pickle.UnpicklingError)
+"""What torch raises for a file that is not, or not wholly, its own."""
+
+
+def training_key(
+    settings: TrainingSettings, shapes: Mapping[str, tuple[int, ...]], images: Array, labels: Array
+) -> str:
+    """Return a hash of all that a training follows from: settings, network and images.
+
+    shapes: of the network's parameters, by name; images: (N, C, H, W); labels: (N,).
+    """
+    digest = hashlib.sha256(json.dumps([asdict(settings), shapes], sort_keys=True).encode())
+    for array in (images, labels):
+        digest.update(repr((array.shape, array.dtype.str)).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def write_checkpoint(path: Path, key: str, state: Mapping[str, Any]) -> None:
+    """Write tensors, numbers, texts, lists and dictionaries, under a temporary name first."""
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save({"key": key, "state": dict(state)}, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def read_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
+    """Return the state that `write_checkpoint` wrote, or None where there is no file.
+
+    Raises UsageError for a damaged file and for one of another training.
+    """
+    import torch
+
+    if not path.exists():
+        return None
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        found, state = content["key"], dict(content["state"])
+    except (*_DAMAGE, KeyError, TypeError) as error:
+        raise _not_usable(path, f"a damaged file ({type(error).__name__})") from error
+    if found != key:
+        raise _not_usable(path, "the state of a training with other settings or images")
+    return state
+
+
+def _not_usable(path: Path, found: str) -> Exception:
+    return one_problem(
+        UsageError,
+        "the training cannot go on from here",
+        f"--checkpoint {path}",
+        found,
+        "the state of the very training that is asked for, or no file",
+        "name another file, or remove this one to begin anew",
+    )
