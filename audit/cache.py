@@ -37,13 +37,17 @@ JUDGING_FILES = (
 programs of their own."""
 
 
-def code_key() -> str:
-    """Hash of the versions and of the source that makes images: other code, other images."""
+def code_key(program: str | None = None) -> str:
+    """Hash of the versions and of the source that makes images: other code, other images.
+
+    program: the package below `audit`, if any, that makes images of its own.
+    """
     folder = Path(audit.__file__).parent
+    apart = {*JUDGING} - {program}
     paths = [
         path
         for path in sorted(folder.rglob("*.py"))
-        if path.relative_to(folder).parts[0] not in JUDGING and path.stem not in JUDGING_FILES
+        if path.relative_to(folder).parts[0] not in apart and path.stem not in JUDGING_FILES
     ]
     return key_of(tool_versions(), [path.read_text(encoding="utf-8") for path in paths])
 

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from audit.measure import Outcome
 
 
-class _Names(click.ParamType):  # type: ignore[type-arg]
+class Names(click.ParamType):  # type: ignore[type-arg]
     """Comma-separated names."""
 
     name = "a,b,c"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
+        """The names without blanks around them."""
         if isinstance(value, tuple):
             return value
         return tuple(name for name in (part.strip() for part in str(value).split(",")) if name)
@@ -32,7 +33,7 @@ class _Names(click.ParamType):  # type: ignore[type-arg]
               "compile was evaluated on].")  # fmt: skip
 @json_option("what RUN_DIR/audit.json holds")
 @click.option("--quick", is_flag=True, help="Small budgets: minutes instead of an hour.")
-@click.option("--attacks", type=_Names(), default=(), help="Make these attacks alone.")
+@click.option("--attacks", type=Names(), default=(), help="Make these attacks alone.")
 @click.option("--withheld", type=click.IntRange(0), default=0, metavar="N",
               help="The first N layers stay on the host (compiler.split): the attacker has "
               "the others alone.")  # fmt: skip

@@ -98,15 +98,15 @@ def run_audit(request: Request, watcher: Watcher) -> Outcome:
     Raises ModelError, DataError or UsageError for what is missing or does not fit, and
     AuditError where the converted network did not come out as leaky as the ANN.
     """
-    audit = _watched(watcher, "Reading the compile, the images, the judges", _prepare, request)
-    made = {attack.name: _attack(audit, attack, watcher) for attack in audit.attacks}
+    audit = watched(watcher, "Reading the compile, the images, the judges", _prepare, request)
+    made = {attack.name: make_images(audit, attack, watcher) for attack in audit.attacks}
     images = {
         subject.name: {attack: made[attack][subject.name] for attack in made}
         for subject in audit.subjects
     }
-    assessor = _watched(watcher, "Preparing the real images", _assessor, audit)
-    answers = _watched(watcher, "Asking the networks about real images", _answers, audit, watcher)
-    judged, entries = _watched(watcher, "Judging all images", _judge, audit, assessor, images)
+    assessor = watched(watcher, "Preparing the real images", prepare_assessor, audit)
+    answers = watched(watcher, "Asking the networks about real images", _answers, audit, watcher)
+    judged, entries = watched(watcher, "Judging all images", judge_images, audit, assessor, images)
     summary = summarise(
         {name: judged[name] for name in images},
         judged["real"][IMAGES],
@@ -115,11 +115,11 @@ def run_audit(request: Request, watcher: Watcher) -> Outcome:
     )
     check_sanity(summary, request.quick)
     found = {
-        "subjects": _subjects(audit, entries, answers),
-        "membership": _watched(watcher, "Membership", _membership, audit, answers, images),
-        "nearest_image": _nearest_image(entries),
+        "subjects": subject_rows(audit, entries, answers),
+        "membership": watched(watcher, "Membership", _membership, audit, answers, images),
+        "nearest_image": nearest_rows(entries),
         **summary,
-        **_provenance(audit, images, assessor),
+        **provenance(audit, images, assessor),
     }
     return Outcome(found, images, audit.data)
 
@@ -135,7 +135,8 @@ def _notes_on_withheld(count: int) -> list[str]:
     ]
 
 
-def _watched(watcher: Watcher, title: str, step: Any, *arguments: Any) -> Any:
+def watched(watcher: Watcher, title: str, step: Any, *arguments: Any) -> Any:
+    """Run a step that `watcher` hears begin and end."""
     watcher.begin(title)
     started = time.perf_counter()
     result = step(*arguments)
@@ -147,7 +148,7 @@ def _prepare(request: Request) -> Audit:
     from compiler.ir.ann import AnnGraph
     from compiler.store import load
 
-    attacks = _chosen(request.attacks)
+    attacks = chosen_attacks(request.attacks)
     run = open_finished_run(request.run_dir)
     ann = load(AnnGraph, run.path / "private" / "ann.safetensors")
     data = load_parts(run, ann, request.data)
@@ -165,7 +166,8 @@ def _prepare(request: Request) -> Audit:
     )
 
 
-def _chosen(names: Sequence[str]) -> tuple[Attack, ...]:
+def chosen_attacks(names: Sequence[str]) -> tuple[Attack, ...]:
+    """The attacks of these names, all for none; UsageError names those that do not exist."""
     known = [attack.name for attack in ATTACKS]
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -180,7 +182,7 @@ def _chosen(names: Sequence[str]) -> tuple[Attack, ...]:
     return tuple(attack for attack in ATTACKS if not names or attack.name in names)
 
 
-def _attack(audit: Audit, attack: Attack, watcher: Watcher) -> dict[str, AttackImages]:
+def make_images(audit: Audit, attack: Attack, watcher: Watcher) -> dict[str, AttackImages]:
     """The attack's images of every subject, those already made read again."""
     watcher.begin(attack.title)
     started = time.perf_counter()
@@ -208,7 +210,8 @@ def _part(audit: Audit, watcher: Watcher, place: int) -> Callable[[int, int], No
     )
 
 
-def _assessor(audit: Audit) -> Assessor:
+def prepare_assessor(audit: Audit) -> Assessor:
+    """What judges images, with the real ones to compare them with."""
     from audit.metrics.inception import InceptionFeatures
 
     file = audit.request.inception
@@ -234,7 +237,7 @@ def _answers(audit: Audit, watcher: Watcher) -> dict[str, Answers]:
     return answers
 
 
-def _judge(
+def judge_images(
     audit: Audit, assessor: Assessor, images: dict[str, dict[str, AttackImages]]
 ) -> tuple[dict[str, dict[str, Recognition]], dict[str, dict[str, Any]]]:
     """What the judges say, and the fields of audit.json, by subject and attack."""
@@ -267,7 +270,7 @@ def _spent(made: AttackImages) -> dict[str, Any]:
     }
 
 
-def _subjects(
+def subject_rows(
     audit: Audit, entries: dict[str, dict[str, Any]], answers: dict[str, Answers]
 ) -> dict[str, Any]:
     """The entry of every subject, the real images and the noise among them."""
@@ -309,7 +312,7 @@ def _without_nearest(entries: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _nearest_image(entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def nearest_rows(entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """By space (pixels, features), subject and attack: distances to the nearest training image."""
     spaces = next(iter(entries["real"].values()))["nearest"]
     return {
@@ -347,9 +350,10 @@ MOST_SYNTHETIC = 2_000
 """Synthetic images, at most, that are compared with members."""
 
 
-def _provenance(
+def provenance(
     audit: Audit, images: dict[str, dict[str, AttackImages]], assessor: Assessor
 ) -> dict[str, Any]:
+    """How it was made: command, seeds, data, judges, attacks, what they might and did spend."""
     from compiler.versions import tool_versions
 
     request, data = audit.request, audit.data

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from audit.leakage import _Names
+from audit.leakage import Names
 from compiler.commandline import check_writable, run_command, write_json
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
               help="Of the training in the spiking domain.")  # fmt: skip
 @click.option("--images", type=click.IntRange(32), help="Synthetic images to train on "
               "[5000; 1000 with --quick].")  # fmt: skip
-@click.option("--attacks", type=_Names(), default=(), help="Make these attacks alone.")
+@click.option("--attacks", type=Names(), default=(), help="Make these attacks alone.")
 @click.option("--judges", type=click.Path(path_type=Path), metavar="DIR",
               help="Judges made by audit.judges.train [those kept for the data].")  # fmt: skip
 @click.option("--json", "json_file", type=click.Path(path_type=Path),

@@ -87,7 +87,7 @@ def run_baseline(request: Request, watcher: Watcher) -> Outcome:
         attacks=_chosen(request.attacks),
         budget=QUICK if request.quick else FULL,
         cache=Cache(private),
-        key=key_of(code_key(), built.key),
+        key=key_of(code_key("privatesnn"), built.key),
     )  # fmt: skip
     return _audited(audit, built, subjects, watcher)
 
@@ -100,7 +100,7 @@ def _data(ann: AnnGraph, spec: str) -> AuditData:
 
 
 def _chosen(names: tuple[str, ...]) -> tuple[Any, ...]:
-    wanted = {attack.name for attack in measure._chosen(names)}
+    wanted = {attack.name for attack in measure.chosen_attacks(names)}
     return tuple(attack for attack in float_attacks() if attack.name in wanted)
 
 
@@ -119,12 +119,12 @@ def _audited(
     audit: Audit, built: Built, subjects: tuple[Subject, ...], watcher: Watcher
 ) -> Outcome:
     """As audit.measure.run_audit, from the subjects on."""
-    told = partial(measure._watched, watcher)
+    told = partial(measure.watched, watcher)
     answers = told("Asking the networks about real images", _answers, audit, subjects, watcher)
-    made = {attack.name: measure._attack(audit, attack, watcher) for attack in audit.attacks}
+    made = {attack.name: measure.make_images(audit, attack, watcher) for attack in audit.attacks}
     images = {one.name: {name: made[name][one.name] for name in made} for one in audit.subjects}
-    assessor = told("Preparing the real images", measure._assessor, audit)
-    judged, entries = told("Judging all images", measure._judge, audit, assessor, images)
+    assessor = told("Preparing the real images", measure.prepare_assessor, audit)
+    judged, entries = told("Judging all images", measure.judge_images, audit, assessor, images)
     summary = summarise(
         {name: judged[name] for name in images},
         judged["real"][measure.IMAGES],
@@ -132,16 +132,16 @@ def _audited(
         audit.request.seed,
     )
     check_sanity(summary, audit.request.quick)
-    rows = measure._subjects(audit, entries, answers)
+    rows = measure.subject_rows(audit, entries, answers)
     for name, moved in _moved(built).items():
         if name in rows:
             rows[name] |= moved
     fields = {
         "subjects": rows,
         "membership": told("Membership", _membership, audit, built, answers, images),
-        "nearest_image": measure._nearest_image(entries),
+        "nearest_image": measure.nearest_rows(entries),
         **summary,
-        **measure._provenance(audit, images, assessor),
+        **measure.provenance(audit, images, assessor),
         "left_out": [one.name for one in float_attacks() if one.name not in made],
         "privatesnn": _own_fields(audit, built, answers),
     }

@@ -20,7 +20,7 @@ NETWORKS = ("ann", "converted", "encrypted", "random")
 TITLES = {
     "ann": "ANN",
     "converted": "converted",
-    "encrypted": "encrypted, model.net",
+    "encrypted": "encrypted",
     "random": "random weights",
     "real": "real test images",
     "noise": "noise",
@@ -41,11 +41,27 @@ MEMBERSHIP_COLUMNS = ("members of", "best score", "AUC", "found, 1 % wrong", "0.
 RESEMBLANCE_COLUMNS = ("images", "nearest is a training image", "by chance", "p")
 
 
+def target(audit: Audit) -> str:
+    """What was attacked: the file, the file without its first layers, or a float network."""
+    if "privatesnn" in audit:
+        return "the trained network"
+    withheld = audit.get("withheld_layers", 0)
+    if withheld:
+        return "model.net without its first " + ("layer" if withheld == 1 else f"{withheld} layers")
+    return "model.net"
+
+
+def title(audit: Audit, name: str) -> str:
+    """Name of a network in tables."""
+    return f"{TITLES[name]}, {target(audit)}" if name == "encrypted" else TITLES[name]
+
+
 def quote(audit: Audit) -> str:
     """The one sentence to quote: worst attack, rate with interval, floor, ceiling, no guarantee."""
     ends = audit["intervals"]["worst"]
     return (
-        f"Of the images that the worst attack ({audit['worst_attack']}) makes from model.net, "
+        f"Of the images that the worst attack ({audit['worst_attack']}) makes from "
+        f"{target(audit)}, "
         f"{number_of_judges(audit)} judges recognise {percent(audit['worst'])} "
         f"({span(ends)}); of the same attack on random weights {percent(audit['floor'])} (floor), "
         f"of real images {percent(audit['ceiling'])} (ceiling): a measurement of the attacks that "
@@ -142,7 +158,7 @@ def subjects(audit: Audit) -> list[Row]:
             moved, cosine = (entry[key].values() for key in ("weight_change", "weight_cosine"))
             rows.append(
                 (
-                    TITLES[name],
+                    title(audit, name),
                     percent(entry["accuracy"]),
                     *(_best(again, ending) for ending in READINGS),
                     percent(max(moved)) if moved else "-",
@@ -213,7 +229,7 @@ def membership(audit: Audit) -> list[Row]:
             shown = ["too few" if rate is None else _share(rate) for rate in rates]
             auc = found["auc"]
             ends = f"{auc['value']:.3f} ({auc['low']:.3f}-{auc['high']:.3f})"
-            rows.append((TITLES[name], found["best"].replace("_", " "), ends, *shown))
+            rows.append((title(audit, name), found["best"].replace("_", " "), ends, *shown))
     return rows
 
 
@@ -283,7 +299,7 @@ def section(audit: Audit | None) -> dict[str, Any] | None:
         "quote": quote(audit),
         "verdicts": verdicts(audit),
         "drawn": _drawn(audit),
-        "legend": [{"name": TITLES[name], "series": i} for i, name in enumerate(NETWORKS)],
+        "legend": [{"name": title(audit, name), "series": i} for i, name in enumerate(NETWORKS)],
         "tables": [
             {"title": title, "columns": columns, "rows": rows, "left": left}
             for title, columns, rows, left in tables(audit)
@@ -300,7 +316,7 @@ def tables(audit: Audit) -> list[tuple[str, tuple[str, ...], list[Row], int]]:
         ("The networks", SUBJECT_COLUMNS, subjects(audit), 1),
         ("Images made from them", ATTACK_COLUMNS, attacks(audit), 2),
         (
-            "How near those of model.net come to real images",
+            f"How near those of {target(audit)} come to real images",
             DISTANCE_COLUMNS,
             distances(audit),
             1,

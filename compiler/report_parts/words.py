@@ -256,7 +256,8 @@ def sample(report: Report) -> str:
         ""
         if report.get("shown_pictures")
         else (
-            " The input's spikes are left out, since they are the image itself; --pictures shows them."
+            " The input's spikes are left out, since they are the image itself; "
+            "--pictures shows them."
         )
     )
     return (
