@@ -1,9 +1,58 @@
 """Settings of every test."""
 
+from __future__ import annotations
+
 import os
+import sys
+
+import pytest
+from hypothesis import settings
 
 # The tensors of the tests are so small that a second thread only waits for the first: with two
 # threads, and anything else at work on the machine, some tests take ten times as long. Numba
 # sets the threads of OpenMP, and with them torch's, to its own number at its first loop.
 for _library in ("OMP", "NUMBA"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
+MOST_PROCESSES = 4
+
+# a slow example means a busy machine
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Share the whole quick suite among processes, one a core; `-n 0` keeps it in one.
+
+    Tests that were named, or `-m slow`, stay in one process unless `-n` asks for more.
+    """
+    options = config.option
+    if not config.pluginmanager.hasplugin("xdist") or options.numprocesses is not None:
+        return
+    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if everything and options.markexpr == "not slow" and not options.usepdb:
+        cores = min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
+        options.numprocesses = cores if cores > 1 else 0
+        options.dist = "loadgroup"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep bytecode for the many processes that tests start, also where Python writes none.
+
+    Containers often set PYTHONDONTWRITEBYTECODE, and uv installs packages without bytecode:
+    every import of torch and Lava then compiles thousands of files, for six seconds each time.
+    """
+    if sys.dont_write_bytecode:
+        sys.dont_write_bytecode = False
+        sys.pycache_prefix = str(config.cache.mkdir("bytecode"))
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+        os.environ["PYTHONDONTWRITEBYTECODE"] = ""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep a folder's tests in one process: they share compiled networks and runs of Lava."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
