@@ -1,5 +1,7 @@
 """The networks kept with the package, and the loop that trained them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,8 @@ from compiler.frontend.architectures import ARCHITECTURES
 from compiler.ir import Conv2d, Dense
 from compiler.ir.run_ann import run_ann
 from compiler.presets import PRESETS, find_preset, load_preset
+from compiler.presets.batch_norm import fold_batch_norm, with_batch_norm
+from compiler.presets.train import SETTINGS, TITLES, TRAINABLE
 from compiler.presets.training import TrainingSettings, accuracy, model_card, save_network, train
 from sim.datasets import DEBIAN_FASHION_MNIST, load_dataset
 
@@ -106,3 +110,94 @@ def test_saved_network_and_card(tmp_path):
     with safe_open(file, "pt") as opened:
         assert opened.metadata()["input_shape"] == "1,8,8"
         assert torch.equal(opened.get_tensor("0.weight"), module.state_dict()["0.weight"])
+
+
+def small_images(count=96):
+    generator = np.random.default_rng(0)
+    return generator.random((count, 3, 8, 8), np.float32), generator.integers(0, 3, count)
+
+
+INTERRUPTIBLE = TrainingSettings(
+    epochs=3, batch=32, optimizer="nesterov", learning_rate=0.05, flip=True, shift=1,
+    dropout=0.2, average=0.9, batch_norm=True,
+)  # fmt: skip
+
+
+def trained(report=lambda epoch: None, checkpoint=None, settings=INTERRUPTIBLE):
+    torch.manual_seed(0)
+    module = ARCHITECTURES["digits-cnn"]((3, 8, 8), 3)
+    return train(module, *small_images(), settings, report, checkpoint)
+
+
+def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path):
+    checkpoint = tmp_path / "state"
+
+    def interrupt(epoch):
+        if epoch.number == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(interrupt, checkpoint)
+    reported = []
+    continued = trained(reported.append, checkpoint)
+    assert [epoch.number for epoch in reported] == [1, 2, 3]
+    unbroken = trained().state_dict()
+    assert all(torch.equal(unbroken[name], one) for name, one in continued.state_dict().items())
+    again = trained(checkpoint=checkpoint).state_dict()
+    assert all(torch.equal(unbroken[name], one) for name, one in again.items())
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+def test_a_checkpoint_of_another_training_or_a_damaged_one_is_refused(tmp_path):
+    checkpoint = tmp_path / "state"
+    trained(checkpoint=checkpoint)
+    with pytest.raises(UsageError, match="other settings or images"):
+        trained(checkpoint=checkpoint, settings=replace(INTERRUPTIBLE, seed=1))
+    whole = checkpoint.read_bytes()
+    for damage in (whole[: len(whole) // 2], b"", b"no archive at all"):
+        checkpoint.write_bytes(damage)
+        with pytest.raises(UsageError, match="damaged"):
+            trained(checkpoint=checkpoint)
+
+
+def test_batch_norm_is_folded_into_the_convolutions():
+    torch.manual_seed(0)
+    plain = ARCHITECTURES["digits-cnn"]((3, 8, 8), 3)
+    names = list(plain.state_dict())
+    normalised = with_batch_norm(plain)
+    images = torch.tensor(small_images()[0])
+    for _ in range(3):
+        normalised(images)  # moves the running statistics
+    folded = fold_batch_norm(normalised)
+    assert sum(isinstance(layer, torch.nn.BatchNorm2d) for layer in normalised) == 2
+    assert list(folded.state_dict()) == names
+    torch.testing.assert_close(folded(images), normalised.eval()(images), rtol=1e-4, atol=1e-5)
+    with pytest.raises(TypeError, match="Linear"):
+        with_batch_norm(torch.nn.Linear(2, 2))
+
+
+def test_cifar_cnn_costs_less_than_40_million_products():
+    module = ARCHITECTURES["cifar-cnn"]((3, 32, 32), 10).eval()
+    products = []
+
+    def count(layer, _, output):
+        inputs = layer.weight[0].numel()
+        products.append(inputs * output[0].numel())
+
+    for layer in module:
+        if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)):
+            layer.register_forward_hook(count)
+    assert module(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+    assert sum(products) < 40e6
+    assert sum(part.numel() for part in module.parameters()) * 4 < 3_000_000
+    assert (
+        ARCHITECTURES["cifar-cnn"]((3, 30, 33), 7).eval()(torch.zeros(1, 3, 30, 33)).shape[1] == 7
+    )
+
+
+def test_trainable_presets_have_settings_titles_and_an_architecture():
+    assert set(TRAINABLE) >= set(PRESETS)
+    for name, preset in TRAINABLE.items():
+        assert preset.name == name and preset.weights.stem == name.replace("-", "_")
+        assert SETTINGS[name].epochs > 0 and TITLES[name]
+        assert preset.architecture in ARCHITECTURES
