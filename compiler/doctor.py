@@ -20,7 +20,7 @@ PYTHON = (3, 10)
 PACKAGES = {"lava-nc": "0.10.0", "lava-dl": "0.6.0"}
 """The last releases; lava-nc 0.10.0 and lava-dl 0.6.0 ask for Python 3.10 in their metadata."""
 
-DATASETS = ("digits", "fashion-mnist", "cifar10")
+DATASETS = ("digits", "fashion-mnist", "cifar10", "cifar100", "tinyimagenet")
 PROBE_SECONDS = 180
 DISK_NEEDED, DISK_COMFORTABLE = 100 * 2**20, 2**30
 MEMORY_COMFORTABLE = 3 * 2**30

@@ -96,7 +96,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    names, data = ", ".join(ARCHITECTURES), "a preset's name, idx:DIR, imagefolder:PATH, npz:FILE"
+    names = ", ".join(ARCHITECTURES)
+    data = "a data set's name, imagefolder:PATH, npz:FILE, ... (docs/how-to/own-data.md)"
     parser.add_argument("--arch", required=True, choices=ARCHITECTURES, metavar="NAME", help=names)
     parser.add_argument("--data", required=True, help=data)
     parser.add_argument("--out", required=True, type=Path, help="FILE.safetensors to write")

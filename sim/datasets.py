@@ -4,7 +4,13 @@ A data set is named by a specification:
 
     digits              scikit-learn's 8x8 digits; the test part is every third image
     fashion-mnist       Debian's package, or a folder fashion-mnist in the data folder
-    cifar10             cifar10.zip or a folder cifar10 in the data folder
+    cifar10             cifar10.zip or a folder cifar10 in the data folder, in one folder a
+                        class, or CIFAR-10's binary archive or its folder there
+    cifar100            the same of CIFAR-100, with its fine labels
+    tinyimagenet        tiny-imagenet-200.zip or its folder in the data folder
+    cifar10:PATH        CIFAR-10's binary archive, or the folder that it holds
+    cifar100:PATH       CIFAR-100's, with its fine labels
+    tinyimagenet:PATH   TinyImageNet-200's folder or .zip; its validation part is the test part
     idx:DIR             IDX files as MNIST's, compressed by gzip or not
     imagefolder:PATH    a folder or .zip with one folder a class (PNG, JPEG or WebP)
     npz:FILE            a NumPy archive with images and labels
@@ -18,7 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Union
@@ -27,6 +33,8 @@ import numpy as np
 
 from compiler.errors import DataError, Problem, UsageError, one_problem
 from compiler.ir.geometry import Array, Shape, frozen
+from sim import tiny_imagenet
+from sim.cifar import CIFAR10, CIFAR100, CifarFormat, read_cifar
 from sim.data_readers import ArrayImages, LabelledImages, Part, read_idx, read_npz
 from sim.image_folders import read_image_folder
 
@@ -173,25 +181,17 @@ _Reader = Callable[[Part, Union[Shape, None]], LabelledImages]
 def _reader(spec: str) -> _Reader:
     """What reads the images that `spec` names."""
     kind, colon, rest = spec.partition(":")
-    presets: dict[str, Callable[[Part], LabelledImages]] = {
-        "digits": _digits,
-        "fashion-mnist": _fashion_mnist,
-        "cifar10": _cifar10,
-    }
-    if not colon and spec in presets:
-        return lambda part, _: presets[spec](part)
-    if kind == "idx" and rest:
-        return lambda part, shape: read_idx(Path(rest), part, shape)
-    if kind == "imagefolder" and rest:
-        return lambda part, _: read_image_folder(Path(rest), part)
-    if kind == "npz" and rest:
-        return lambda part, shape: read_npz(Path(rest), part, shape)
+    if not colon and spec in NAMED:
+        return lambda part, _: NAMED[spec](part)
+    if rest and kind in BY_PATH:
+        return lambda part, shape: BY_PATH[kind](Path(rest), part, shape)
     raise one_problem(
         UsageError,
         "no such data set",
         "--data/--eval",
         repr(spec),
-        f"{', '.join(presets)}, idx:DIR, imagefolder:DIR-or-ZIP, npz:FILE",
+        f"{', '.join(NAMED)}, imagefolder:DIR-or-ZIP, "
+        + ", ".join(f"{name}:PATH" for name in BY_PATH if name != "imagefolder"),
         "name one of these",
     )
 
@@ -225,19 +225,58 @@ def _fashion_mnist(part: Part) -> LabelledImages:
     return ArrayImages(images.images_nchw, images.labels_n, FASHION_MNIST_CLASSES)
 
 
-def _cifar10(part: Part) -> LabelledImages:
-    path = _first_existing([*_data_folder("cifar10.zip"), *_data_folder("cifar10")])
+def _cifar(part: Part, name: str, form: CifarFormat) -> LabelledImages:
+    folders = [*_data_folder(f"{name}.zip"), *_data_folder(name)]
+    published = [*_data_folder(form.archive), *_data_folder(form.folder)]
+    path = _first_existing([*folders, *published])
     if path is None:
-        configured = os.environ.get(DATA_FOLDER_VARIABLE)
-        raise one_problem(
-            DataError,
-            "the CIFAR-10 images are not on this machine",
-            "cifar10",
-            f"{DATA_FOLDER_VARIABLE}={configured or '(not set)'} without cifar10.zip or cifar10/",
-            "a zip or folder with test/CLASS/IMAGE.webp (or .png, .jpg)",
-            f"set {DATA_FOLDER_VARIABLE} to the folder that holds it, or name it: imagefolder:PATH",
+        content = (
+            "a zip or folder with test/CLASS/IMAGE.webp (or .png, .jpg), or the binary archive"
         )
-    return read_image_folder(path, part)
+        raise _not_here(name, form.title, f"{name}.zip, {name}/ or {form.archive}", content)
+    return read_cifar(path, part, form) if path in published else read_image_folder(path, part)
+
+
+def _tiny_imagenet(part: Part) -> LabelledImages:
+    path = _first_existing(
+        [*_data_folder(tiny_imagenet.ARCHIVE), *_data_folder(tiny_imagenet.FOLDER)]
+    )
+    if path is None:
+        title, wanted = "TinyImageNet-200", f"{tiny_imagenet.ARCHIVE} or {tiny_imagenet.FOLDER}/"
+        raise _not_here("tinyimagenet", title, wanted, "the published archive or its folder")
+    return tiny_imagenet.read_tiny_imagenet(path, part)
+
+
+def _not_here(name: str, title: str, wanted: str, content: str) -> Exception:
+    configured = os.environ.get(DATA_FOLDER_VARIABLE)
+    return one_problem(
+        DataError,
+        f"the {title} images are not on this machine",
+        name,
+        f"{DATA_FOLDER_VARIABLE}={configured or '(not set)'} without {wanted}",
+        content,
+        f"set {DATA_FOLDER_VARIABLE} to the folder that holds it, or name it: "
+        + (f"{name}:PATH" if name == "tinyimagenet" else f"imagefolder:PATH or {name}:PATH"),
+    )
+
+
+NAMED: Mapping[str, Callable[[Part], LabelledImages]] = {
+    "digits": _digits,
+    "fashion-mnist": _fashion_mnist,
+    "cifar10": lambda part: _cifar(part, "cifar10", CIFAR10),
+    "cifar100": lambda part: _cifar(part, "cifar100", CIFAR100),
+    "tinyimagenet": _tiny_imagenet,
+}
+"""Readers of the sets known by name."""
+BY_PATH: Mapping[str, Callable[[Path, Part, Union[Shape, None]], LabelledImages]] = {
+    "imagefolder": lambda path, part, _: read_image_folder(path, part),
+    "idx": read_idx,
+    "npz": read_npz,
+    "cifar10": lambda path, part, _: read_cifar(path, part, CIFAR10),
+    "cifar100": lambda path, part, _: read_cifar(path, part, CIFAR100),
+    "tinyimagenet": lambda path, part, _: tiny_imagenet.read_tiny_imagenet(path, part),
+}
+"""Readers of KIND:PATH, by kind."""
 
 
 def _data_folder(name: str) -> list[Path]:

@@ -35,18 +35,25 @@ _UNREADABLE = (
 )
 
 
-class _Opener(Protocol):
-    def __call__(self, name: str) -> bytes: ...
+class Opener(Protocol):
+    """Reads the file called `name`."""
+
+    def __call__(self, name: str) -> bytes:
+        """Return the content."""
 
 
 @dataclass(frozen=True)
 class FolderImages:
-    """Image files below `root`, opened when read; names are in order of class, then file."""
+    """Image files below `root`, opened when read; names are in order of class, then file.
+
+    mode: Pillow's name of the mode that all are converted to; None for what each file holds.
+    """
 
     root: Path
     names: tuple[str, ...]
     labels_n: Array
     class_names: tuple[str, ...]
+    mode: str | None = None
 
     def read(self, index_n: Array) -> Array:
         """Return the images (n, C, H, W) at these places, float32 in [0, 1].
@@ -54,8 +61,8 @@ class FolderImages:
         Raises DataError listing files that are damaged or of another size than the first.
         """
         names = [self.names[int(index)] for index in index_n]
-        with _opened(self.root) as read_bytes:
-            return _decode_all(self.root, names, read_bytes)
+        with opened(self.root) as read_bytes:
+            return _decode_all(self.root, names, read_bytes, self.mode)
 
 
 def read_image_folder(root: Path, part: Part) -> FolderImages:
@@ -73,7 +80,7 @@ def read_image_folder(root: Path, part: Part) -> FolderImages:
             "a folder or .zip with one folder a class",
             "check the path given",
         )
-    names = _of_part(_image_names(root), part)
+    names = _of_part(image_names(root), part)
     if not names:
         raise one_problem(
             DataError,
@@ -90,7 +97,8 @@ def read_image_folder(root: Path, part: Part) -> FolderImages:
     return FolderImages(root, tuple(ordered), frozen(labels, np.int64), tuple(classes))
 
 
-def _image_names(root: Path) -> list[str]:
+def image_names(root: Path) -> list[str]:
+    """Return the images below a folder or in a .zip, hidden ones left out, in no order."""
     if root.is_dir():
         files = (path for path in root.rglob("*") if path.is_file())
         names = [path.relative_to(root).as_posix() for path in files]
@@ -137,7 +145,8 @@ def _archive(root: Path) -> Iterator[zipfile.ZipFile]:
 
 
 @contextmanager
-def _opened(root: Path) -> Iterator[_Opener]:
+def opened(root: Path) -> Iterator[Opener]:
+    """Open a folder or a .zip: what reads a file of it by its name, as bytes."""
     if root.is_dir():
         yield lambda name: (root / name).read_bytes()
     else:
@@ -145,12 +154,12 @@ def _opened(root: Path) -> Iterator[_Opener]:
             yield archive.read
 
 
-def _decode_all(root: Path, names: Sequence[str], read_bytes: _Opener) -> Array:
+def _decode_all(root: Path, names: Sequence[str], read_bytes: Opener, mode: str | None) -> Array:
     problems: list[Problem] = []
     images: Array | None = None
     for place, name in enumerate(names):
         try:
-            image = _decode(read_bytes(name))
+            image = _decode(read_bytes(name), mode)
         except _UNREADABLE as error:
             problems.append(_damaged_image(name, str(error)))
             continue
@@ -168,12 +177,15 @@ def _decode_all(root: Path, names: Sequence[str], read_bytes: _Opener) -> Array:
     return np.empty((0, 0, 0, 0), np.float32) if images is None else images
 
 
-def _decode(data: bytes) -> Array:
-    """Return one image as float32 (C, H, W) in [0, 1], with the channels that its file holds."""
+def _decode(data: bytes, wanted: str | None) -> Array:
+    """Return one image as float32 (C, H, W) in [0, 1].
+
+    wanted: Pillow's mode to convert to; None for the channels that the file holds.
+    """
     from PIL import Image
 
     with Image.open(io.BytesIO(data)) as file:
-        mode = {"P": "RGB", "1": "L"}.get(file.mode, file.mode)
+        mode = wanted or {"P": "RGB", "1": "L"}.get(file.mode, file.mode)
         scale = np.float32(65535 if mode.startswith("I;16") else 255)
         pixels = np.asarray(file if mode == file.mode else file.convert(mode))
     pixels = pixels.astype(np.float32) / scale

@@ -14,8 +14,9 @@ from compiler.distributed import open_world
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("network", metavar="MODEL.net", type=click.Path(path_type=Path))
-@click.option("--data", required=True, help="Labelled images: a preset's name, idx:DIR, "
-              "imagefolder:DIR-or-ZIP, npz:FILE.")  # fmt: skip
+@click.option("--data", required=True, help="Labelled images: a data set's name, "
+              "imagefolder:PATH, idx:DIR, npz:FILE, cifar10:PATH, cifar100:PATH, "
+              "tinyimagenet:PATH.")  # fmt: skip
 @click.option("--backend", type=click.Choice(["reference", "lava", "loihi2"]), default="reference",
               show_default=True, help="Where it runs.")  # fmt: skip
 @click.option("--samples", type=click.IntRange(1),

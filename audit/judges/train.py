@@ -51,7 +51,7 @@ def train_judges(
 ) -> None:
     """Train judges on the training part of DATA and measure them on its test part.
 
-    DATA: a preset's name, idx:DIR, imagefolder:DIR-or-ZIP, npz:FILE, as for sim.run.
+    DATA: a data set's name, imagefolder:PATH, idx:DIR, npz:FILE, ..., as for sim.run.
     """
     from audit.judges.judge import KEPT
 
