@@ -2,7 +2,7 @@
 
 Each recipe is compiled for every seed and audited (`audit.leakage`); a run's ANN, converted and
 random networks are those of the seed's first recipe, so that their attacks are made once. Writes
-DIR/privacy.json, a table, and DIR/privacy.png: the worst attack's recognition rate against
+DIR/privacy.json, a table, and DIR/privacy.svg: the worst attack's recognition rate against
 accuracy. An interrupted run goes on where it stopped.
 """
 
@@ -57,7 +57,7 @@ def privacy(preset: str, out: Path, **options: Any) -> None:
     console = make_console()
     console.print(plain_table(_TITLES, [_row(recipe, rows) for recipe in recipes]))
     console.print(plain_table(["attack", *recipes], list(_attacks(recipes, rows))))
-    draw(rows, preset, out / "privacy.png")
+    draw(rows, preset, out / "privacy.svg")
 
 
 def _compile(
@@ -169,6 +169,7 @@ def draw(rows: list[dict[str, Any]], preset: str, path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = preset  # the same figures, the same bytes
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(6.4, 4.4), layout="constrained")
@@ -184,7 +185,7 @@ def draw(rows: list[dict[str, Any]], preset: str, path: Path) -> None:
     axes.set(xlabel="accuracy on test images, %", ylim=(0, 100), title=preset,
              ylabel="worst attack: images recognised by judges, %")  # fmt: skip
     axes.legend()
-    figure.savefig(path, dpi=120, metadata={"Software": None})
+    figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
 
 
