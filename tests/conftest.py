@@ -28,6 +28,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     Tests that were named, or `-m slow`, stay in one process unless `-n` asks for more.
     """
     options = config.option
+    if "PYTEST_XDIST_WORKER" in os.environ or hasattr(config, "workerinput"):
+        return  # one of those processes itself
     if not config.pluginmanager.hasplugin("xdist") or options.numprocesses is not None:
         return
     everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
