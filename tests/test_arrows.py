@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -129,19 +129,18 @@ def test_help_loads_nothing_heavy(command: str) -> None:
     assert done.stderr == "0 []\n"
 
 
+def seconds_of_help(command: str) -> float:
+    """Seconds that a processor worked for it; with others at work, the clock shows more."""
+    before = os.times()
+    subprocess.run(
+        [sys.executable, "-m", command, "--help"], cwd=ROOT, stdout=subprocess.DEVNULL, check=True
+    )
+    after = os.times()
+    spent = after.children_user + after.children_system
+    return spent - before.children_user - before.children_system
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_answers_in_seven_tenths_of_a_second(command: str) -> None:
-    """The quickest of a few, since other work may hold the machine up."""
-    seconds = []
-    for _ in range(9):
-        started = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", command, "--help"],
-            cwd=ROOT,
-            stdout=subprocess.DEVNULL,
-            check=True,
-        )
-        seconds.append(time.perf_counter() - started)
-        if seconds[-1] < HELP_SECONDS:
-            break
-    assert min(seconds) < HELP_SECONDS
+    """The second time: the first may have to compile the modules to bytecode."""
+    assert min(seconds_of_help(command) for _ in range(2)) < HELP_SECONDS
