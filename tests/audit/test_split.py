@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
+from audit import withheld
 from audit.subjects import load_subjects
 from audit.withheld import guess_first_layers
 from compiler.errors import UsageError
@@ -76,6 +77,14 @@ def test_a_part_alone_is_refused(run_dir: Path, capsys: pytest.CaptureFixture[st
     assert run([str(run_dir / "private")]) == 1
 
 
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guesses in seconds; what they may use and what they are for is the same."""
+    monkeypatch.setattr(withheld, "STARTS", 2)
+    monkeypatch.setattr(withheld, "STEPS", 50)
+
+
+@pytest.mark.usefixtures("few_steps")
 def test_a_guess_uses_no_number_of_the_withheld_layers(compiled: Path) -> None:
     graph = read_netx(compiled / "model.net").graph
     first = graph.layers[0]
@@ -93,10 +102,10 @@ def test_a_guess_uses_no_number_of_the_withheld_layers(compiled: Path) -> None:
     assert -np.log(10) < guess.objective < -0.1
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_the_audit_attacks_the_guess(compiled: Path) -> None:
     whole, without = (
-        {subject.name: subject for subject in load_subjects(compiled, 0, withheld)}
-        for withheld in (0, 1)
+        {subject.name: subject for subject in load_subjects(compiled, 0, count)} for count in (0, 1)
     )
     assert whole["encrypted"].fingerprint != without["encrypted"].fingerprint
     for name in ("ann", "converted", "random"):
