@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -28,15 +29,29 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     Tests that were named, or `-m slow`, stay in one process unless `-n` asks for more.
     """
     options = config.option
-    if "PYTEST_XDIST_WORKER" in os.environ or hasattr(config, "workerinput"):
-        return  # one of those processes itself
-    if not config.pluginmanager.hasplugin("xdist") or options.numprocesses is not None:
-        return
-    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
-    if everything and options.markexpr == "not slow" and not options.usepdb:
+    if "PYTEST_XDIST_WORKER" in os.environ or not config.pluginmanager.hasplugin("xdist"):
+        return  # a process that was given a share starts no others
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if options.numprocesses is None and whole and options.markexpr == "not slow":
         cores = min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
-        options.numprocesses = cores if cores > 1 else 0
-        options.dist = "loadgroup"
+        options.numprocesses = cores if cores > 1 and not options.usepdb else 0
+    if options.numprocesses and options.dist == "no":
+        options.dist = "loadscope"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep a folder's tests in one process: they share compiled networks and runs of Lava."""
+    if config.option.dist != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFolder(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return nodeid.partition("::")[0].rpartition("/")[0]
+
+    config.option.loadscopereorder = False
+    return ByFolder(config, log)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -50,11 +65,3 @@ def pytest_configure(config: pytest.Config) -> None:
         sys.pycache_prefix = str(config.cache.mkdir("bytecode"))
         os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
         os.environ["PYTHONDONTWRITEBYTECODE"] = ""
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep a folder's tests in one process: they share compiled networks and runs of Lava."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group(item.path.parent.name))
