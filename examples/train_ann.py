@@ -15,7 +15,8 @@ Two recipes: `privatesnn` is that of the PrivateSNN code (SGD, learning rate 0.0
 to a tenth at 40, 60 and 80 % of 90 epochs, batches of 256, weight decay 5e-4, random crop
 and mirror, pixels normalised by mean and std 0.5); `modern` is AdamW with one cycle of the
 learning rate, label smoothing and a running average of the weights. Uses all processor
-cores, and the GPU where torch finds one.
+cores, and the GPU where torch finds one. With --checkpoint FILE the state is kept after every
+epoch, and the same command goes on from there.
 """
 
 from __future__ import annotations
@@ -85,7 +86,11 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"{error}\n")
         return error.exit_status
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; nothing was written\n")
+        kept = options.checkpoint if options.checkpoint and options.checkpoint.exists() else None
+        sys.stderr.write(
+            "interrupted; no network was written"
+            + (f"; the same command goes on from {kept}\n" if kept else "\n")
+        )
         return EXIT_INTERRUPTED
 
 
@@ -102,6 +107,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data", required=True, help=data)
     parser.add_argument("--out", required=True, type=Path, help="FILE.safetensors to write")
     parser.add_argument("--recipe", choices=RECIPES, default="modern")
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="state to go on from")
     parser.add_argument("--samples", type=int, help="train on that many images, for a trial")
     for name in CHANGES:
         kind = float if name in ("learning_rate", "weight_decay", "dropout") else int
@@ -143,7 +149,8 @@ def run(options: argparse.Namespace) -> int:
         log.append(str(epoch))
         sys.stderr.write(f"{epoch}\n")
 
-    kept = train(module, scaled(training, normalise), training.labels, settings, report)
+    images = scaled(training, normalise)
+    kept = train(module, images, training.labels, settings, report, options.checkpoint)
     reached = accuracy(kept, scaled(test, normalise), test.labels)
     log.append(f"accuracy on the {len(test)} test images: {reached:.2%}")
     facts = {

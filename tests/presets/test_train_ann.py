@@ -88,3 +88,15 @@ def test_without_biases(main, tmp_path, capsys):
     assert "Biases: none" in out.with_suffix(".md").read_text()
     assert main(["--arch", "vgg5-bn", "--data", "digits", "--no-bias", "--out", str(out)]) == 2
     assert "batch-norm" in capsys.readouterr().err
+
+
+def test_a_training_goes_on_from_its_checkpoint(main, tmp_path, capsys):
+    state, out = tmp_path / "state", tmp_path / "net.safetensors"
+    options = [*DIGITS, "--epochs", "2", "--samples", "200", "--checkpoint", str(state)]
+    assert main([*options, "--out", str(out)]) == 0
+    weights = out.read_bytes()
+    assert main([*options, "--out", str(out)]) == 0
+    assert out.read_bytes() == weights
+    assert capsys.readouterr().err.count("epoch 2/2") == 2
+    assert main([*options, "--seed", "1", "--out", str(out)]) == 2
+    assert "other settings or images" in capsys.readouterr().err
