@@ -145,7 +145,6 @@ def compile_network(
     folder = open_run_folder(request.out)
     try:
         with FileLock(folder.private / "lock", timeout=LOCK_SECONDS):
-            folder.write_settings(settings_text(request))
             _run_stages(Run(request, folder), watcher, first, last)
     except Timeout:
         raise one_problem(
@@ -171,6 +170,7 @@ def _run_stages(run: Run, watcher: Watcher, first: str | None, last: str | None)
         else:
             _run_stage(run, stage, key, watcher)
         if stage.name == "load":
+            run.folder.write_settings(settings_text(run.request))
             key = key_of(__version__, file_hash(run.folder.stage_file(steps.ANN)))
 
 

@@ -190,8 +190,7 @@ def _reader(spec: str) -> _Reader:
         "no such data set",
         "--data/--eval",
         repr(spec),
-        f"{', '.join(NAMED)}, imagefolder:DIR-or-ZIP, "
-        + ", ".join(f"{name}:PATH" for name in BY_PATH if name != "imagefolder"),
+        ", ".join([*NAMED, *(f"{kind}:{WHERE.get(kind, 'PATH')}" for kind in BY_PATH)]),
         "name one of these",
     )
 
@@ -277,6 +276,9 @@ BY_PATH: Mapping[str, Callable[[Path, Part, Union[Shape, None]], LabelledImages]
     "tinyimagenet": lambda path, part, _: tiny_imagenet.read_tiny_imagenet(path, part),
 }
 """Readers of KIND:PATH, by kind."""
+
+WHERE = {"imagefolder": "DIR-or-ZIP", "idx": "DIR", "npz": "FILE"}
+"""What PATH is, where it is of one kind."""
 
 
 def _data_folder(name: str) -> list[Path]:

@@ -7,6 +7,7 @@ itself never trains on images of the world.
 from __future__ import annotations
 
 import copy
+import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -124,7 +125,7 @@ def save_network(
 ) -> None:
     """Write the state dict as safetensors, and `card` beside it as FILE.md."""
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {
         name: tensor.detach().cpu().contiguous(memory_format=torch.contiguous_format)
@@ -135,10 +136,19 @@ def save_network(
         "input_shape": ",".join(str(size) for size in input_shape),
     }
     unfinished = file.with_name(file.name + ".part")
-    save_file(tensors, unfinished, metadata=about)
-    unfinished.chmod(0o644)  # safetensors makes files that others cannot read
+    unfinished.write_bytes(_ordered(save(tensors, metadata=about)))
     unfinished.replace(file)
     file.with_suffix(".md").write_text(card)
+
+
+def _ordered(content: bytes) -> bytes:
+    """The same safetensors file with its metadata in order: the library shuffles them."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
 
 
 def model_card(
