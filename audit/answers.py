@@ -17,7 +17,10 @@ from compiler.ir.run_ann import run_ann
 from compiler.run_folder import key_of
 
 if TYPE_CHECKING:
+    from audit.reconversion import Reconversion
     from audit.subjects import Subject
+
+    Read = Callable[[Subject, int], tuple[Reconversion, ...]]
 
 QUICK_IMAGES = 1_000
 FULL_IMAGES = 5_000
@@ -70,8 +73,13 @@ def ask_subjects(
     cache: Cache,
     key: str,
     progress: Callable[[int, int], None],
+    read: Read | None = None,
 ) -> dict[str, Answers]:
-    """Ask every subject about the same training and test images; kept in the cache."""
+    """Ask every subject about the same training and test images; kept in the cache.
+
+    read: the readings of a subject's weights, audit.reconversion.reconversions unless given.
+    """
+    from audit.reconversion import reconversions
     from sim.datasets import choose_evenly
 
     most = QUICK_IMAGES if quick else FULL_IMAGES
@@ -84,7 +92,7 @@ def ask_subjects(
     for done, subject in enumerate(subjects):
         progress(done, len(subjects))
         own = key_of(key, subject.fingerprint, shown)
-        make = partial(_ask, subject, chosen, seed)
+        make = partial(_ask, subject, chosen, seed, read or reconversions)
         arrays, _, _ = cache.arrays(f"{subject.name}.answers", own, make)
         (_, member_labels), (_, other_labels) = chosen
         answers[subject.name] = Answers(
@@ -100,15 +108,13 @@ def ask_subjects(
 
 
 def _ask(
-    subject: Subject, chosen: list[tuple[Array, Array]], seed: int
+    subject: Subject, chosen: list[tuple[Array, Array]], seed: int, read: Read
 ) -> tuple[dict[str, Array], dict[str, Any]]:
-    from audit.reconversion import reconversions
-
     (members, _), (others, _) = chosen
     arrays = {
         "members": np.asarray(subject.logits(members), np.float64),
         "others": np.asarray(subject.logits(others), np.float64),
     }
-    for made in reconversions(subject, seed):
+    for made in read(subject, seed):
         arrays[READING + made.name] = run_ann(made.graph, others)
     return arrays, {}

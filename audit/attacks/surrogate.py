@@ -28,17 +28,7 @@ def _attack(surrogate: Surrogate) -> Attack:
     ) -> AttackImages:
         """Images by ascent through the spiking network, first coarsely and then exactly."""
         meter = Meter(progress, budget.spiking_steps)
-        generator = torch.Generator().manual_seed(seed)
-        labels = labels_for(subject, budget)
-        images = dark_start(len(labels), subject.input_shape, generator)
-        coarse, full = _coarse(subject), budget.spiking_full_steps
-        begin = 1 - full / budget.spiking_steps
-        parts = ((coarse, budget.spiking_steps - full, (0.0, begin)), (None, full, (begin, 1.0)))
-        for timesteps, count, course in parts:
-            module = subject.module("spiking", surrogate, timesteps)
-            model = Scored(module, subject.input_shape)
-            images = invert([model], images, labels, count, DEFAULT_PRIOR, generator, meter, course)
-        return meter.images(name, images, labels, coarse_timesteps=coarse, full_steps=full)
+        return ascend(subject, surrogate, name, _coarse(subject), budget, seed, meter)
 
     return Attack(
         name=name,
@@ -50,6 +40,34 @@ def _attack(surrogate: Surrogate) -> Attack:
     )
 
 
+def ascend(
+    subject: Subject,
+    surrogate: Surrogate,
+    name: str,
+    coarse: int | None,
+    budget: Budget,
+    seed: int,
+    meter: Meter,
+) -> AttackImages:
+    """Images by ascent with `coarse` time-steps, the last steps with all; None: all always."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = labels_for(subject, budget)
+    images = dark_start(len(labels), subject.input_shape, generator)
+    full = budget.spiking_full_steps
+    begin = 1 - full / budget.spiking_steps
+    parts = ((coarse, budget.spiking_steps - full, (0.0, begin)), (None, full, (begin, 1.0)))
+    for timesteps, count, course in parts:
+        module = subject.module("spiking", surrogate, timesteps)
+        model = Scored(module, subject.input_shape)
+        images = invert([model], images, labels, count, DEFAULT_PRIOR, generator, meter, course)
+    return meter.images(name, images, labels, coarse_timesteps=coarse, full_steps=full)
+
+
+def coarse_of(timesteps: int) -> int:
+    """Time-steps of the coarse ascent through a rate code of so many."""
+    return max(_FEWEST_TIMESTEPS, timesteps // _FEWER)
+
+
 def _coarse(subject: Subject) -> int | None:
     """Time-steps of the coarse ascent; None for all of them, as a latency code needs."""
     graph = subject.network
@@ -57,7 +75,7 @@ def _coarse(subject: Subject) -> int | None:
         return None
     if graph.encoding.code == "latency":
         return None
-    return max(_FEWEST_TIMESTEPS, graph.timesteps // _FEWER)
+    return coarse_of(graph.timesteps)
 
 
 ATTACKS = tuple(_attack(surrogate) for surrogate in SURROGATES)

@@ -16,12 +16,11 @@ from audit.attacks import ATTACKS, Attack, AttackImages, Budget, adaptive
 from audit.attacks.common import Meter, Progress, Scored, labels_for
 from audit.attacks.inversion import DEFAULT_PRIOR, dark_start, invert
 from audit.attacks.observing import Observed
+from audit.attacks.surrogate import ascend, coarse_of
 from audit.privatesnn.subject import FloatSubject
 from audit.subjects import Subject
 from audit.surrogates import SURROGATES, Surrogate
 from compiler.ir.chip import ChipGraph
-
-_FEWER, _FEWEST = 4, 4
 
 
 def float_attacks() -> tuple[Attack, ...]:
@@ -44,17 +43,8 @@ def _through_time(attack: Attack, surrogate: Surrogate) -> Attack:
         if not isinstance(subject, FloatSubject):
             return attack.run(subject, budget, seed, progress)
         meter = Meter(progress, budget.spiking_steps)
-        generator = torch.Generator().manual_seed(seed)
-        labels = labels_for(subject, budget)
-        images = dark_start(len(labels), subject.input_shape, generator)
-        full, coarse = budget.spiking_full_steps, max(_FEWEST, subject.snn.timesteps // _FEWER)
-        begin = 1 - full / budget.spiking_steps
-        parts = ((coarse, budget.spiking_steps - full, (0.0, begin)), (None, full, (begin, 1.0)))
-        for timesteps, count, course in parts:
-            module = subject.module("spiking", surrogate, timesteps)
-            model = Scored(module, subject.input_shape)
-            images = invert([model], images, labels, count, DEFAULT_PRIOR, generator, meter, course)
-        return meter.images(attack.name, images, labels, coarse_timesteps=coarse, full_steps=full)
+        coarse = coarse_of(subject.snn.timesteps)
+        return ascend(subject, surrogate, attack.name, coarse, budget, seed, meter)
 
     return replace(attack, run=run)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from audit import measure
-from audit.answers import FULL_IMAGES, QUICK_IMAGES, READING, Answers
+from audit.answers import Answers, ask_subjects
 from audit.attacks import FULL, QUICK, AttackImages
 from audit.cache import Cache, code_key
 from audit.inputs import PRIVATE, AuditData, FinishedRun, load_judges_for
@@ -33,11 +33,9 @@ from audit.privatesnn.subject import (
 from audit.subjects import Subject
 from audit.summary import check_sanity, summarise
 from compiler.ir.ann import AnnGraph
-from compiler.ir.geometry import Array
-from compiler.ir.run_ann import run_ann
 from compiler.presets import find_preset
 from compiler.run_folder import file_hash, key_of
-from sim.datasets import choose_evenly, load_dataset
+from sim.datasets import load_dataset
 
 UNDISTILLED = "undistilled"
 """Trained without distillation: asked and read, but not attacked."""
@@ -150,34 +148,11 @@ def _audited(
 
 def _answers(audit: Audit, subjects: tuple[Subject, ...], watcher: Watcher) -> dict[str, Answers]:
     """Every network's answers on training and test images, and those of its readings."""
-    seed, most = audit.request.seed, QUICK_IMAGES if audit.request.quick else FULL_IMAGES
-    shown = []
-    for part in (audit.data.training, audit.data.test):
-        chosen = choose_evenly(part.labels, min(most, len(part)), seed)
-        shown.append((part.images_nchw[chosen], part.labels[chosen]))
-    (members, member_labels), (others, other_labels) = shown
-
-    def ask(subject: Subject) -> tuple[dict[str, Array], dict[str, Any]]:
-        found = {"members": subject.logits(members), "others": subject.logits(others)}
-        for made in readings(subject, seed):
-            found[READING + made.name] = run_ann(made.graph, others)
-        return found, {}
-
-    answers = {}
-    for done, subject in enumerate(subjects):
-        watcher.progress(done, len(subjects))
-        key = key_of(audit.key, subject.name, audit.data.test.fingerprint, most)
-        arrays, _, _ = audit.cache.arrays(f"{subject.name}.answers", key, partial(ask, subject))
-        answers[subject.name] = Answers(
-            (arrays["members"], member_labels),
-            (arrays["others"], other_labels),
-            {
-                name.removeprefix(READING): logits.argmax(1) == other_labels
-                for name, logits in arrays.items()
-                if name.startswith(READING)
-            },
-        )
-    return answers
+    request = audit.request
+    return ask_subjects(
+        subjects, audit.data, request.quick, request.seed, audit.cache, audit.key,
+        watcher.progress, readings,
+    )  # fmt: skip
 
 
 def _moved(built: Built) -> dict[str, dict[str, dict[str, float]]]:

@@ -47,7 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("privatesnn")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(baseline, "QUICK", TINY)
-        patch.setattr(baseline, "QUICK_IMAGES", 100)
+        patch.setattr("audit.answers.QUICK_IMAGES", 100)
         quick_readings(patch)
         patch.setattr(baseline, "check_sanity", lambda summary, quick: None)
         attacks = ("--attacks", "representative")
