@@ -154,6 +154,8 @@ class EncryptionConfig:
     `schedule`: half a cosine, or a tenth of the learning rate from 50 % and 70 % on (`steps`).
     `surrogate_height`: 0 for 2 / T. `current_decay` and `voltage_decay` are those of hidden
     neurons, of 4096; with 4096 and 0 they integrate without leak.
+    `memory_gb`: what the voltages and spikes of a training step may take, in 10^9 bytes; a batch
+    that needs more runs in parts whose gradients are added up.
     `recipe` only names where the settings came from: see compiler.recipes.
     """
 
@@ -172,6 +174,7 @@ class EncryptionConfig:
     current_decay: int = 4096
     voltage_decay: int = 0
     patience: int = 3
+    memory_gb: float = 4.0
 
     def __post_init__(self) -> None:
         _validate(
@@ -203,6 +206,7 @@ class EncryptionConfig:
                     "0 or more",
                 ),
                 (self.patience >= 1, "patience", self.patience, "1 or more"),
+                (self.memory_gb > 0, "memory_gb", self.memory_gb, "above 0"),
                 *self._choices(),
             ],
         )

@@ -44,6 +44,13 @@ class Buffers:
 
     def __init__(self) -> None:
         self._free: dict[tuple[Any, ...], list[torch.Tensor]] = defaultdict(list)
+        self._batch: tuple[int, ...] = ()
+
+    def begin(self, batch: tuple[int, ...]) -> None:
+        """Runs on (samples, time-steps) follow: what no other batch needs is let go."""
+        if batch != self._batch:
+            self._free.clear()
+            self._batch = batch
 
     def take(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """A tensor with whatever is in it."""
@@ -83,6 +90,7 @@ class FusedNetwork:
         spikes kept: float32 (T, N, H, W, C).
         """
         spikes = spikes_tnhwc.detach().transpose(0, 1).to(torch.uint8).flatten(2).contiguous()
+        self.buffers.begin(tuple(spikes.shape[:2]))
         if torch.is_grad_enabled() and any(one.requires_grad for one in parameters):
             found: tuple[torch.Tensor, ...] = _Run.apply(self, spikes, keep_spikes, *parameters)
             return found

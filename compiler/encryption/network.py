@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -24,6 +25,9 @@ _NEVER = (1 << 31) - 1
 """A threshold that v, which is clipped at 24 bits, cannot reach."""
 
 Engine = Literal["native", "numba", "torch"]
+
+_BYTES = {"native": 16, "numba": 32, "torch": 96}
+"""What a neuron's time-step takes in a training step, at most: spikes, voltages, gradients."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,11 @@ class SlayerNetwork(torch.nn.Module):  # type: ignore[misc]
             counts.append(count)
             kept += [spikes] if keep_spikes else []
         return self.blocks[-1].folded(spikes)[0], counts, kept
+
+    def bytes_per_sample(self) -> int:
+        """Memory that a sample takes in a training step, beside weights and their gradients."""
+        neurons = sum(math.prod(layer.shape) for layer in self.graph.layers)
+        return _BYTES[self.engine] * self.graph.timesteps * neurons
 
     def stock_forward(self, spikes_nchwt: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """The same by lava-dl's own code alone; hidden spikes as (N, C, H, W, T) or (N, C, T)."""

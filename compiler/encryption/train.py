@@ -80,6 +80,20 @@ class _Alone:
         """They are the sums."""
 
 
+@dataclass(frozen=True)
+class _Goals:
+    """The ANN's logits (N, K), the rates its hidden activations stand for, (N, H, W, C) each, and
+    the mean square of each of them over the whole batch."""
+
+    logits: torch.Tensor
+    rates: list[torch.Tensor]
+    scales: torch.Tensor
+
+    def part(self, samples: slice) -> _Goals:
+        """Those of some samples."""
+        return _Goals(self.logits[samples], [rate[samples] for rate in self.rates], self.scales)
+
+
 class _Teacher:
     """The ANN, asked for logits and for the firing rates its activations stand for."""
 
@@ -170,9 +184,8 @@ class _Trainer:
             self._set_rate((epoch - 1 + step / steps) / self.config.epochs)
             chosen = order[step * self.config.batch : (step + 1) * self.config.batch]
             drawn = ((epoch - 1) * steps + step) * self.config.batch
-            loss, _ = self._loss(self.images[chosen], drawn)
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            self._run(self.images[chosen], drawn, learn=True)
             self._sum_gradients()
             self.optimizer.step()
             if progress:
@@ -189,43 +202,65 @@ class _Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * factor
 
-    def _loss(self, images: Array, first_index: int) -> tuple[torch.Tensor, float]:
+    def _run(self, images: Array, first_index: int, learn: bool = False) -> tuple[float, float]:
         """This process's part of a batch's loss, and of its share of samples that agree.
 
-        The parts of all processes add up to those of the whole batch. `first_index` gives the
-        `poisson` code new random numbers for every batch.
+        The parts of all processes add up to those of the whole batch; `learn` adds up their
+        gradients too. `first_index` gives the `poisson` code new random numbers for every batch.
         """
-        part = self.team.share(len(images))
-        weight = (part.stop - part.start) / len(images)
+        part, whole = self.team.share(len(images)), len(images)
         # a process without a sample of a small batch runs one all the same, and it counts nothing
-        images = images[part] if weight else images[:1]
-        teacher_logits, teacher_rates = self.teacher(torch.from_numpy(images).to(self.device))
-        spikes = torch.from_numpy(encode_nhwc(images, self.network.graph, first_index + part.start))
+        idle = part.stop == part.start
+        images = images[:1] if idle else images[part]
+        goals = self._goals(images, 0.0 if idle else len(images) / whole)
+        loss = agreement = 0.0
+        for begin, some in _parts(images, self._at_once(len(images))):
+            these = goals.part(slice(begin, begin + len(some)))
+            weight = 0.0 if idle else len(some) / whole
+            with torch.set_grad_enabled(learn):
+                found, agreed = self._loss(some, first_index + part.start + begin, these)
+            if learn:
+                (found * weight).backward()
+            loss += float(found.detach()) * weight
+            agreement += agreed * weight
+        return loss, agreement
+
+    def _at_once(self, samples: int) -> int:
+        """Samples of a batch that run together, so that the memory is kept to."""
+        most = max(1, int(self.config.memory_gb * 1e9 / self.network.bytes_per_sample()))
+        return -(-samples // -(-samples // most))
+
+    def _goals(self, images: Array, weight: float) -> _Goals:
+        """What the ANN says of this process's part of a batch, a share `weight` of it."""
+        logits, rates = self.teacher(torch.from_numpy(images).to(self.device))
+        scales = torch.stack([target.square().mean() * weight for target in rates])
+        self.team.total([scales])
+        return _Goals(logits, rates, scales.clamp_min(1e-9))
+
+    def _loss(self, images: Array, first_index: int, goals: _Goals) -> tuple[torch.Tensor, float]:
+        """Mean loss of some samples, and the share of them that agree with the ANN."""
+        spikes = torch.from_numpy(encode_nhwc(images, self.network.graph, first_index))
         voltage, hidden = self.network(spikes.to(self.device))
         logits = voltage * self.logit_scale
-        loss = answer_loss(logits, teacher_logits, self.config)
+        loss = answer_loss(logits, goals.logits, self.config)
         if self.config.reconversion_weight:
             pixels = torch.from_numpy(images).to(self.device).permute(0, 2, 3, 1).contiguous()
-            read = reconversion(self.network, pixels, teacher_logits)
+            read = reconversion(self.network, pixels, goals.logits)
             loss = loss + self.config.reconversion_weight * read
-        scales = torch.stack([target.square().mean() * weight for target in teacher_rates])
-        self.team.total([scales])
-        for counts, target, scale in zip(hidden, teacher_rates, scales, strict=True):
+        for counts, target, scale in zip(hidden, goals.rates, goals.scales, strict=True):
             error = functional.mse_loss(counts / self.network.graph.timesteps, target)
-            share = error / scale.clamp_min(1e-9)
-            loss = loss + self.config.hidden_weight * share / len(hidden)
-        agreement = (logits.argmax(1) == teacher_logits.argmax(1)).float().mean()
-        return loss * weight, float(agreement) * weight
+            loss = loss + self.config.hidden_weight * (error / scale) / len(hidden)
+        agreement = (logits.argmax(1) == goals.logits.argmax(1)).float().mean()
+        return loss, float(agreement)
 
     def judge(self, epoch: int) -> None:
         """Measure on the held-out images and keep the network if it is the best so far."""
         images = self.synthetic.pixels(self.synthetic.validation)
         loss = agreement = 0.0
-        with torch.no_grad():
-            for start, part in _parts(images, self.config.batch):
-                part_loss, part_agreement = self._loss(part, start)
-                loss += float(part_loss) * len(part) / len(images)
-                agreement += part_agreement * len(part) / len(images)
+        for start, part in _parts(images, self.config.batch):
+            part_loss, part_agreement = self._run(part, start)
+            loss += part_loss * len(part) / len(images)
+            agreement += part_agreement * len(part) / len(images)
         loss, agreement = self._summed(loss, agreement)
         if not self.epochs or loss < min(entry.loss for entry in self.epochs):
             self.best = copy.deepcopy(self.network.state_dict())

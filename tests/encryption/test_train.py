@@ -105,6 +105,54 @@ def test_a_checkpoint_of_other_settings_is_not_used(lesson: Any, tmp_path: Path)
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint"]
 
 
+class Recorder(torch.optim.Adam):
+    """Adam at no rate to speak of, which keeps the gradients of every step."""
+
+    seen: list[list[torch.Tensor]]
+
+    def __init__(self, parameters: list[torch.Tensor], rate: float) -> None:
+        super().__init__(parameters, 1e-12)
+        Recorder.seen = []
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        parameters = self.param_groups[0]["params"]
+        Recorder.seen.append([p.grad.clone() for p in parameters if p.grad is not None])
+
+
+@pytest.mark.parametrize("recipe", [{}, {"reconversion_weight": 1.0, "distill_share": 0.5}])
+def test_a_batch_taken_in_parts_has_the_gradients_of_the_whole(
+    lesson: Any, recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from compiler.encryption import train as module
+    from compiler.encryption.network import SlayerNetwork
+
+    monkeypatch.setattr(module.torch.optim, "Adam", Recorder)
+    config = replace(CONFIG, epochs=1, **recipe)
+    sizes: set[int] = set()
+    forward = SlayerNetwork.forward
+
+    def counted(self: SlayerNetwork, spikes: torch.Tensor) -> Any:
+        sizes.add(spikes.shape[1])
+        return forward(self, spikes)
+
+    monkeypatch.setattr(SlayerNetwork, "forward", counted)
+    whole = train(lesson, config)
+    gradients = Recorder.seen
+    assert config.batch in sizes
+    sizes.clear()
+    neurons = sum(int(np.prod(layer.shape)) for layer in lesson.converted.layers)
+    seven = 7.5 * 16 * neurons * lesson.converted.timesteps / 1e9
+    parts = train(lesson, replace(config, memory_gb=seven))
+    assert max(sizes) == 7
+    for epoch, other in zip(whole.epochs, parts.epochs, strict=True):
+        assert other.loss == pytest.approx(epoch.loss, rel=1e-5)
+        assert other.agreement == pytest.approx(epoch.agreement)
+    for batch, summed in zip(gradients, Recorder.seen, strict=True):
+        for gradient, found in zip(batch, summed, strict=True):
+            scale = float(gradient.abs().max())
+            torch.testing.assert_close(found, gradient, rtol=1e-4, atol=1e-5 * scale)
+
+
 def test_the_best_epoch_is_kept(lesson: Any, tmp_path: Path) -> None:
     """Also when later ones are worse; every epoch's network is caught on the way."""
     caught: list[dict[str, Any]] = []
