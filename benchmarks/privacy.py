@@ -1,4 +1,4 @@
-"""`python benchmarks/privacy.py PRESET --out DIR`: what every recipe hides and what it costs.
+"""`python -m benchmarks.privacy PRESET --out DIR`: what every recipe hides and what it costs.
 
 Each recipe is compiled for every seed and audited (`audit.leakage`); a run's ANN, converted and
 random networks are those of the seed's first recipe, so that their attacks are made once. Writes
@@ -9,19 +9,15 @@ accuracy. An interrupted run goes on where it stopped.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import statistics
-import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from benchmarks.compiles import compile_like, report_of, run, spread, whole_numbers
 
 SUBJECTS = ("ann", "converted", "random")
 TRAINED = "encrypted"
@@ -44,7 +40,7 @@ def privacy(preset: str, out: Path, **options: Any) -> None:
     from compiler.recipes import RECIPES
 
     recipes = options["recipes"].split(",") if options["recipes"] else [*RECIPES, SPLIT]
-    seeds = [int(seed) for seed in options["seeds"].split(",")]
+    seeds = whole_numbers(options["seeds"])
     rows: list[dict[str, Any]] = []
     for seed in seeds:
         for recipe in recipes:
@@ -64,28 +60,17 @@ def _compile(
     preset: str, recipe: str, seed: int, folder: Path, first: Path, options: dict[str, Any]
 ) -> None:
     """Compile and audit into `folder`, with what the seed's first run has already made."""
-    shared = first / "private"
-    if not (folder / "manifest.json").is_file() and first != folder and shared.is_dir():
-        shutil.copytree(first, folder, ignore=shutil.ignore_patterns("lock", "audit.json"))
     samples = ["--samples", str(options["samples"])] if options["samples"] else []
     chosen = [] if recipe == SPLIT else ["--recipe", recipe]
-    _run("compiler.export", "--preset", preset, *chosen, "--seed", str(seed),
-         "--out", str(folder), "--quiet", *samples)  # fmt: skip
+    compile_like(folder, first, "--preset", preset, *chosen, "--seed", str(seed), *samples)
     effort = [] if options["full"] else ["--quick"]
     withheld = ["--withheld", "1"] if recipe == SPLIT else []
-    _run("audit.leakage", str(folder), "--seed", str(seed), "--quiet", *effort, *withheld)
-
-
-def _run(module: str, *arguments: str) -> None:
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
-    done = subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, env=environment)
-    if done.returncode:
-        raise click.ClickException(f"{module} {' '.join(arguments)} ended with {done.returncode}")
+    run("audit.leakage", str(folder), "--seed", str(seed), "--quiet", *effort, *withheld)
 
 
 def _figures(folder: Path) -> dict[str, Any]:
     """What the table needs of report.json and audit.json."""
-    report = json.loads((folder / "report.json").read_text())
+    report = report_of(folder)
     audit = json.loads((folder / "audit.json").read_text())
     accuracy = {stage["name"]: stage["accuracy"] for stage in report["stages"]}
     subjects = audit["subjects"]
@@ -133,15 +118,15 @@ def _row(recipe: str, rows: list[dict[str, Any]]) -> list[str]:
     chosen = [row for row in rows if row["recipe"] == recipe]
     return [
         recipe,
-        _spread(100 * (row["accuracy"]["ann"] - row["accuracy"]["integer"]) for row in chosen),
-        _spread(100 * row["reconverted"]["relu"] for row in chosen),
-        _spread(100 * max(row["reconverted"].values()) for row in chosen),
-        _spread(100 * row["worst"] for row in chosen),
-        _spread(100 * max(row["attacks"]["ann"].values()) for row in chosen),
-        _spread(100 * row["blackbox"] for row in chosen),
-        _spread(100 * row["floor"] for row in chosen),
-        _spread((row["synops"] for row in chosen), 0),
-        _spread(1e6 * row["snn_joules"] for row in chosen),
+        spread(100 * (row["accuracy"]["ann"] - row["accuracy"]["integer"]) for row in chosen),
+        spread(100 * row["reconverted"]["relu"] for row in chosen),
+        spread(100 * max(row["reconverted"].values()) for row in chosen),
+        spread(100 * row["worst"] for row in chosen),
+        spread(100 * max(row["attacks"]["ann"].values()) for row in chosen),
+        spread(100 * row["blackbox"] for row in chosen),
+        spread(100 * row["floor"] for row in chosen),
+        spread((row["synops"] for row in chosen), 0),
+        spread(1e6 * row["snn_joules"] for row in chosen),
     ]
 
 
@@ -150,18 +135,12 @@ def _attacks(recipes: list[str], rows: list[dict[str, Any]]) -> Iterator[list[st
         yield [
             attack,
             *(
-                _spread(
+                spread(
                     100 * row["attacks"][TRAINED][attack] for row in rows if row["recipe"] == recipe
                 )
                 for recipe in recipes
             ),
         ]
-
-
-def _spread(values: Iterable[float], digits: int = 1) -> str:
-    found = list(values)
-    deviation = statistics.stdev(found) if len(found) > 1 else 0.0
-    return f"{statistics.mean(found):,.{digits}f} ± {deviation:,.{digits}f}"
 
 
 def draw(rows: list[dict[str, Any]], preset: str, path: Path) -> None:

@@ -1,0 +1,231 @@
+"""`python -m benchmarks.ablations PRESET --out DIR`: accuracy against one setting at a time.
+
+Every point is a whole compile with one setting changed from the defaults, measured on real test
+images, which nothing before the measurement reads. Writes DIR/ablations.json, a table and
+DIR/ablations.svg. An interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.compiles import accuracies, compile_like, report_of, spread, whole_numbers
+
+HELD_OUT = 512
+
+Flags = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What is changed: flags of the compile by the name of each point; `()` are the defaults.
+
+    unit: what the names count, None if they are no numbers.
+    """
+
+    title: str
+    points: Mapping[str, Flags]
+    unit: str | None = None
+    logarithmic: bool = False
+
+
+def _set(**settings: object) -> Flags:
+    """`--set` flags; a__b stands for table a, setting b."""
+    return tuple(
+        part
+        for name, value in settings.items()
+        for part in ("--set", f"{name.replace('__', '.')}={value}")
+    )
+
+
+def _counts(*numbers: int) -> dict[str, Flags]:
+    held_out = {"synthesize__held_out": HELD_OUT}
+    return {str(n): _set(synthesize__count=n + HELD_OUT, **held_out) for n in numbers}
+
+
+AXES: Mapping[str, Axis] = {
+    "images": Axis(
+        "synthetic images to train on", _counts(500, 1000, 2000, 5000, 10_000, 20_000), "images",
+        logarithmic=True,
+    ),
+    "synthesis": Axis(
+        "how the images are made",
+        {
+            "defaults": (),
+            "start images": _set(synthesize__steps=1, synthesize__learning_rate=1e-6),
+            "temperatures 1 to 20": _set(
+                synthesize__temperature_low=1.0, synthesize__temperature_high=20.0
+            ),
+            "published loss": _set(
+                synthesize__temperature_low=20.0, synthesize__temperature_high=20.0,
+                synthesize__concentrations="[1.0]", synthesize__steps=12,
+                synthesize__learning_rate=0.2,
+            ),
+        },
+    ),
+    "percentile": Axis(
+        "threshold at this percentile",
+        {
+            str(p): _set(convert__percentiles=f"[{p}]", convert__threshold_scales="[1.0]")
+            for p in (90.0, 95.0, 99.0, 99.9, 100.0)
+        },
+        "%",
+    ),
+    "learning_rate": Axis(
+        "learning rate of the training",
+        {str(rate): _set(encrypt__learning_rate=rate) for rate in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)},
+        "Adam",
+        logarithmic=True,
+    ),
+    "epochs": Axis(
+        "epochs of the training",
+        {str(n): _set(encrypt__epochs=n, encrypt__patience=n) for n in (1, 2, 4, 8, 16)},
+        "epochs",
+        logarithmic=True,
+    ),
+    "input_code": Axis(
+        "input code", {code: ("--encoding", code) for code in ("rate", "poisson", "latency")}
+    ),
+}  # fmt: skip
+
+MEASURED = ("converted", "integer")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("preset", default="digits")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of all runs.")
+@click.option("--only", help=f"Comma-separated, of {', '.join(AXES)} [all].")
+@click.option("--seeds", default="0,1,2", show_default=True)
+@click.option("--samples", type=click.IntRange(1), help="Test images of a compile [all].")
+@click.option("--timesteps", type=int, default=32, show_default=True)
+def ablations(preset: str, out: Path, **options: Any) -> None:
+    """Compile PRESET with one setting changed at a time, for every seed."""
+    from compiler.commandline import make_console, plain_table, write_json
+
+    chosen = _chosen(options["only"])
+    rows: list[dict[str, Any]] = []
+    for seed in whole_numbers(options["seeds"]):
+        flags: Flags = ("--preset", preset, "--seed", str(seed), "--lava-samples", "0",
+                 "--timesteps", str(options["timesteps"]))  # fmt: skip
+        if options["samples"]:
+            flags += ("--samples", str(options["samples"]))
+        first = out / f"{preset}-defaults-{seed}"
+        compile_like(first, first, *flags)
+        for name, axis in chosen.items():
+            for point, changed in axis.points.items():
+                folder = out / f"{preset}-{name}-{point.replace(' ', '-')}-{seed}"
+                compile_like(folder, first, *flags, *changed)
+                measured = _figures(report_of(folder))
+                rows.append({"axis": name, "point": point, "seed": seed, **measured})
+                click.echo(f"{axis.title}: {point}, seed {seed}: {_brief(rows[-1])}", err=True)
+                write_json(out / "ablations.json", {"preset": preset, **options, "rows": rows})
+    make_console().print(plain_table(_TITLES, _table(chosen, rows)))
+    draw(preset, chosen, rows, out / "ablations.svg")
+
+
+def _chosen(only: str | None) -> dict[str, Axis]:
+    names = only.split(",") if only else list(AXES)
+    unknown = [name for name in names if name not in AXES]
+    if unknown:
+        raise click.UsageError(f"--only {', '.join(unknown)}: known are {', '.join(AXES)}")
+    return {name: AXES[name] for name in names}
+
+
+def _figures(report: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "accuracy": accuracies(report),
+        "reconverted": report["encryption"]["reconverted"],
+        "synops": sum(layer["synops_per_sample"] for layer in report["layers"]),
+        "samples": report["evaluation"]["samples"],
+    }
+
+
+def _brief(row: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {row['accuracy'][name]:.2%}" for name in MEASURED)
+
+
+_TITLES = ["changed", "to", "ANN", "converted", "integers", "plain ReLU", "SynOps"]
+
+
+def _table(chosen: Mapping[str, Axis], rows: list[dict[str, Any]]) -> list[list[str]]:
+    return [
+        [
+            axis.title,
+            point,
+            *(
+                spread(100 * row["accuracy"][stage] for row in found)
+                for stage in ("ann", *MEASURED)
+            ),
+            spread(100 * row["reconverted"]["relu"] for row in found),
+            spread((row["synops"] for row in found), 0),
+        ]
+        for name, axis in chosen.items()
+        for point, found in _by_point(name, axis, rows).items()
+    ]
+
+
+def _by_point(name: str, axis: Axis, rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    of_axis = [row for row in rows if row["axis"] == name]
+    return {point: [row for row in of_axis if row["point"] == point] for point in axis.points}
+
+
+def draw(preset: str, chosen: Mapping[str, Axis], rows: list[dict[str, Any]], path: Path) -> None:
+    """A panel for every axis: mean accuracy and the seeds' standard deviation at each point."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = preset  # the same figures, the same bytes
+    from matplotlib import pyplot
+
+    columns = min(3, len(chosen))
+    lines = -(-len(chosen) // columns)
+    figure, panels = pyplot.subplots(
+        lines, columns, figsize=(3.6 * columns, 3.0 * lines), layout="constrained", squeeze=False
+    )
+    for panel in panels.flat[len(chosen) :]:
+        panel.set_axis_off()
+    for panel, (name, axis) in zip(panels.flat, chosen.items(), strict=False):
+        _panel(panel, axis, _by_point(name, axis, rows))
+    panels.flat[0].set_ylabel(f"accuracy of {preset}, %")
+    panels.flat[0].legend()
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def _panel(panel: Any, axis: Axis, by_point: dict[str, list[dict[str, Any]]]) -> None:
+    places: list[Any] = [float(point) if axis.unit else point for point in by_point]
+    for stage, style in zip(MEASURED, ("--", "-"), strict=True):
+        values = [[100 * row["accuracy"][stage] for row in rows] for rows in by_point.values()]
+        deviations = [statistics.stdev(v) if len(v) > 1 else 0.0 for v in values]
+        label = {"converted": "converted", "integer": "trained, integers"}[stage]
+        means = [statistics.mean(v) for v in values]
+        line = style if axis.unit else ""
+        panel.errorbar(places, means, deviations, linestyle=line, marker="o", label=label,
+                       capsize=3)  # fmt: skip
+    ann = statistics.mean(
+        100 * row["accuracy"]["ann"] for rows in by_point.values() for row in rows
+    )
+    panel.axhline(ann, color="grey", linestyle=":", label="ANN")
+    if axis.logarithmic:
+        panel.set_xscale("log")
+    if not axis.unit:
+        panel.tick_params("x", rotation=20)
+    panel.set_title(axis.title, fontsize="medium")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    from compiler.commandline import run_command
+
+    return run_command(ablations, "benchmarks.ablations", arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""What the studies of whole compiles share: running a module, stages made once, means."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(module: str, *arguments: str) -> None:
+    """`python -m module arguments`; ClickException with its status if it fails."""
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    done = subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, env=environment)
+    if done.returncode:
+        raise click.ClickException(f"{module} {' '.join(arguments)} ended with {done.returncode}")
+
+
+def compile_like(folder: Path, like: Path, *flags: str) -> None:
+    """Compile into `folder`, on the stages that the finished folder `like` has."""
+    if not (folder / "manifest.json").is_file() and like != folder and like.is_dir():
+        shutil.copytree(like, folder, ignore=shutil.ignore_patterns("lock", "audit.json"))
+    run("compiler.export", "--out", str(folder), "--quiet", *flags)
+
+
+def report_of(folder: Path) -> dict[str, Any]:
+    """report.json of a finished compile."""
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text())
+    return report
+
+
+def accuracies(report: dict[str, Any]) -> dict[str, float]:
+    """Accuracy of every stage of a compile that was measured on real images."""
+    found = {stage["name"]: stage["accuracy"] for stage in report["stages"]}
+    if None in found.values():
+        raise click.ClickException("no labelled images: set PRIVATE_SNN_DATA to their folder")
+    return found
+
+
+def spread(values: Iterable[float], digits: int = 1) -> str:
+    """Mean and standard deviation."""
+    found = list(values)
+    deviation = statistics.stdev(found) if len(found) > 1 else 0.0
+    return f"{statistics.mean(found):,.{digits}f} ± {deviation:,.{digits}f}"
+
+
+def whole_numbers(text: str) -> list[int]:
+    """Comma-separated whole numbers."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise click.UsageError(f"{text!r} is no list of whole numbers such as 0,1,2") from None

@@ -1,0 +1,166 @@
+"""`python -m benchmarks.rows PRESET --out DIR`: the method's stages side by side, over T.
+
+The rows of PrivateSNN's tables: the ANN; the network converted with real training images, which
+is what the method avoids; converted without data; trained without and with distillation; as the
+chip's integers; and, with --privatesnn, the published method itself in float. Every figure is
+over real test images. Writes DIR/rows.json and a table; an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from benchmarks.compiles import accuracies, compile_like, report_of, run, spread, whole_numbers
+
+if TYPE_CHECKING:
+    from compiler.ir.ann import AnnGraph
+    from compiler.ir.synthetic import SyntheticSet
+
+WITHOUT_DISTILLATION = ("--set", "encrypt.distill_share=0", "--set", "encrypt.hidden_weight=0")
+PUBLISHED = {"converted": "published, converted",
+             "undistilled": "published, trained without distillation",
+             "encrypted": "published, trained with distillation"}  # fmt: skip
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("preset", default="digits")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of all runs.")
+@click.option("--timesteps", default="16,32,64,128", show_default=True)
+@click.option("--seeds", default="0,1,2", show_default=True)
+@click.option("--samples", type=click.IntRange(1), help="Test images [all].")
+@click.option("--privatesnn", type=click.Path(path_type=Path), metavar="FILE",
+              help="Run the published method too, from this ANN without biases; `kept` for "
+              "the one in the package.")  # fmt: skip
+def rows(preset: str, out: Path, privatesnn: Path | None, **options: Any) -> None:
+    """Every stage of PRESET at every T, for every seed."""
+    from compiler.commandline import make_console, plain_table, write_json
+
+    steps = whole_numbers(options["timesteps"])
+    found: list[dict[str, Any]] = []
+    for seed in whole_numbers(options["seeds"]):
+        for timesteps in steps:
+            one: dict[str, Any] = {"seed": seed, "timesteps": timesteps}
+            one |= _compiled(preset, out, seed, timesteps, options["samples"])
+            if privatesnn is not None:
+                one["accuracy"] |= _published(preset, out, seed, timesteps, privatesnn)
+            found.append(one)
+            click.echo(json.dumps(one), err=True)
+            write_json(out / "rows.json", {"preset": preset, **options, "rows": found})
+    names = list(found[0]["accuracy"])
+    table = [[name, *(_cell(found, name, t, "accuracy") for t in steps)] for name in names]
+    table += [["synaptic operations, thousands", *(_cell(found, "synops", t) for t in steps)]]
+    table += [["energy, loihi1-davies-2018, µJ", *(_cell(found, "joules", t) for t in steps)]]
+    table += [["cores of Loihi 1", *(_cell(found, "cores", t) for t in steps)]]
+    make_console().print(plain_table(["accuracy, %", *(f"T = {t}" for t in steps)], table))
+
+
+def _cell(found: list[dict[str, Any]], name: str, timesteps: int, of: str | None = None) -> str:
+    unit = {"synops": 1e-3, "joules": 1e6, "cores": 1}.get(name, 100)
+    chosen = [row for row in found if row["timesteps"] == timesteps]
+    return spread(unit * (row[of] if of else row)[name] for row in chosen)
+
+
+def _compiled(
+    preset: str, out: Path, seed: int, timesteps: int, samples: int | None
+) -> dict[str, Any]:
+    flags: tuple[str, ...] = ("--preset", preset, "--seed", str(seed), "--lava-samples", "0")
+    flags += ("--samples", str(samples)) if samples else ()
+    first = out / f"{preset}-{seed}"
+    compile_like(first, first, *flags, "--to", "synthesize")
+    flags += ("--timesteps", str(timesteps))
+    folder = out / f"{preset}-T{timesteps}-{seed}"
+    compile_like(folder, first, *flags)
+    distilled = report_of(folder)
+    apart = out / f"{preset}-T{timesteps}-undistilled-{seed}"
+    compile_like(apart, folder, *flags, *WITHOUT_DISTILLATION)
+    told = accuracies(distilled)
+    energy = next(
+        row
+        for row in distilled["energy"]
+        if row["model"] == "loihi1-davies-2018" and row["includes_input_layer"]
+    )
+    return {
+        "accuracy": {
+            "ANN": told["ann"],
+            "converted with real training images": _with_real_images(
+                preset, seed, timesteps, samples, folder
+            ),
+            "converted without data": told["converted"],
+            "trained without distillation, integers": accuracies(report_of(apart))["integer"],
+            "trained with distillation": told["encrypted"],
+            "trained with distillation, integers": told["integer"],
+        },
+        "synops": sum(layer["synops_per_sample"] for layer in distilled["layers"]),
+        "joules": energy["snn_joules"],
+        "cores": next(row["cores"] for row in distilled["resources"] if row["chip"] == "loihi1"),
+        "samples": distilled["evaluation"]["samples"],
+    }
+
+
+def _with_real_images(
+    preset: str, seed: int, timesteps: int, samples: int | None, folder: Path
+) -> float:
+    """Accuracy of the network whose thresholds were balanced on training images."""
+    import numpy as np
+
+    from compiler.config import CompileConfig, with_overrides
+    from compiler.conversion import convert
+    from compiler.ir.ann import AnnGraph
+    from compiler.ir.snn import Encoding
+    from compiler.presets import find_preset
+    from compiler.quantization import quantize
+    from compiler.store import load
+    from sim.datasets import load_dataset
+    from sim.reference import simulate
+
+    graph = load(AnnGraph, folder / "private" / "matched.safetensors")
+    config = with_overrides(CompileConfig(seed=seed), {"convert": {"timesteps": timesteps}})
+    real = _training_images(preset, graph, seed, config.synthesize.held_out)
+    network = convert(graph, real, config.convert, Encoding("rate", seed)).graph
+    test = load_dataset(find_preset(preset).data, graph.input_shape, samples, seed)
+    answers = simulate(quantize(network), test.images_nchw).predictions_n
+    return float(np.mean(answers == test.labels))
+
+
+def _training_images(preset: str, graph: AnnGraph, seed: int, held_out: int) -> SyntheticSet:
+    """Training images in the form of synthetic ones, half of them held out."""
+    import numpy as np
+    from scipy.special import softmax
+
+    from compiler.ir.run_ann import run_ann
+    from compiler.ir.synthetic import SyntheticSet
+    from compiler.presets import find_preset
+    from sim.datasets import load_dataset
+
+    spec = find_preset(preset).data
+    data = load_dataset(spec, graph.input_shape, 2 * held_out, seed, part="train")
+    logits = run_ann(graph, data.images_nchw)
+    pixels = np.round(data.images_nchw * 255).astype(np.uint8)
+    return SyntheticSet(pixels, softmax(logits, 1).astype(np.float32), logits, len(pixels) // 2)
+
+
+def _published(preset: str, out: Path, seed: int, timesteps: int, ann: Path) -> dict[str, float]:
+    """Accuracies of audit.privatesnn's stages; one cheap attack, which it cannot do without."""
+    folder = out / f"{preset}-published-T{timesteps}-{seed}"
+    given = () if str(ann) == "kept" else ("--ann", str(ann))
+    run("audit.privatesnn", "--preset", preset, *given, "--out", str(folder), "--quiet",
+        "--timesteps", str(timesteps), "--seed", str(seed), "--attacks", "representative",
+        "--quick")  # fmt: skip
+    stages = json.loads((folder / "audit.json").read_text())["privatesnn"]["stages"]
+    return {title: stages[name]["accuracy"] for name, title in PUBLISHED.items()}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    from compiler.commandline import run_command
+
+    return run_command(rows, "benchmarks.rows", arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""The studies of whole compiles: what they vary, what they tell, what they run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from benchmarks import ablations, compiles, rows
+from compiler.export import export
+from compiler.options import make_request
+
+
+@pytest.mark.parametrize("axis", ablations.AXES)
+def test_every_point_is_a_compile_of_its_own(axis: str) -> None:
+    found = []
+    for flags in ablations.AXES[axis].points.values():
+        given = export.make_context("export", ["--preset", "digits", *flags]).params
+        found.append(make_request(given, "").config)
+    assert all(one != other for one, other in combinations(found, 2))
+
+
+def row(axis: str, point: str, seed: int, accuracy: float) -> dict[str, Any]:
+    names = ("ann", "converted", "encrypted", "integer")
+    return {
+        "axis": axis, "point": point, "seed": seed, "synops": 1000.0,
+        "accuracy": dict.fromkeys(names, accuracy), "reconverted": {"relu": accuracy},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def measured() -> tuple[Mapping[str, ablations.Axis], list[dict[str, Any]]]:
+    chosen = {name: ablations.AXES[name] for name in ("epochs", "input_code")}
+    found = [
+        row(name, point, seed, 0.9 + 0.02 * seed)
+        for name, axis in chosen.items()
+        for point in axis.points
+        for seed in (0, 1)
+    ]
+    return chosen, found
+
+
+def test_the_picture_is_the_same_bytes(measured: Any, tmp_path: Path) -> None:
+    for name in ("one.svg", "two.svg"):
+        ablations.draw("digits", *measured, tmp_path / name)
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+    assert "epochs of the training" in (tmp_path / "one.svg").read_text()
+
+
+def test_the_table_has_a_line_a_point_with_mean_and_deviation(measured: Any) -> None:
+    chosen, found = measured
+    table = ablations._table(chosen, found)
+    assert len(table) == sum(len(axis.points) for axis in chosen.values())
+    assert table[0] == [chosen["epochs"].title, "1", *["91.0 ± 1.4"] * 4, "1,000 ± 0"]
+
+
+def test_without_real_images_there_is_no_study() -> None:
+    report = {"stages": [{"name": "ann", "accuracy": None}]}
+    with pytest.raises(click.ClickException, match="PRIVATE_SNN_DATA"):
+        compiles.accuracies(report)
+
+
+def test_a_folder_of_finished_stages_is_taken_over_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, ...]] = []
+    monkeypatch.setattr(compiles, "run", lambda *arguments: calls.append(arguments))
+    first, folder = tmp_path / "first", tmp_path / "second"
+    (first / "private").mkdir(parents=True)
+    for name in ("manifest.json", "audit.json", "private/lock", "private/ann.safetensors"):
+        (first / name).write_text("there")
+    compiles.compile_like(folder, first, "--seed", "3")
+    made = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert made == {"manifest.json", "private/ann.safetensors"}
+    (folder / "private/ann.safetensors").write_text("its own")
+    compiles.compile_like(folder, first, "--seed", "3")
+    assert (folder / "private/ann.safetensors").read_text() == "its own"
+    assert calls[0] == ("compiler.export", "--out", str(folder), "--quiet", "--seed", "3")
+
+
+def test_a_list_of_seeds_is_checked() -> None:
+    assert compiles.whole_numbers("0,12") == [0, 12]
+    with pytest.raises(click.UsageError, match="list of whole numbers"):
+        compiles.whole_numbers("0,x")
+
+
+@pytest.mark.slow
+def test_rows_of_digits(tmp_path: Path) -> None:
+    arguments = ["digits", "--out", str(tmp_path), "--timesteps", "16", "--seeds", "0",
+                 "--samples", "100"]  # fmt: skip
+    assert rows.main(arguments) == 0
+    found = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    (accuracy,) = (one["accuracy"] for one in found)
+    assert len(accuracy) == 6 and all(value > 0.8 for value in accuracy.values())
