@@ -16,7 +16,7 @@ to a tenth at 40, 60 and 80 % of 90 epochs, batches of 256, weight decay 5e-4, r
 and mirror, pixels normalised by mean and std 0.5); `modern` is AdamW with one cycle of the
 learning rate, label smoothing and a running average of the weights. Uses all processor
 cores, and the GPU where torch finds one. With --checkpoint FILE the state is kept after every
-epoch, and the same command goes on from there.
+epoch and every five minutes, and the same command goes on from there.
 """
 
 from __future__ import annotations

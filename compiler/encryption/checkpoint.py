@@ -6,6 +6,7 @@ import io
 import pickle
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,7 +18,7 @@ _DAMAGE = (EOFError, KeyError, OSError, RuntimeError, ValueError, pickle.Unpickl
 
 
 class Checkpoints:
-    """One file with the state after the last epoch, valid for one key of settings alone."""
+    """One file with the last state of the training, valid for one key of settings alone."""
 
     def __init__(self, path: Path, key: str) -> None:
         self.path, self.key = path, key
@@ -31,6 +32,7 @@ class Checkpoints:
             "optimizer": state.optimizer,
             "best": state.best,
             "epochs": [asdict(epoch) for epoch in state.epochs],
+            "steps": state.steps,
         }
         torch.save(content, buffer)
         write_bytes(self.path, buffer.getvalue())
@@ -41,9 +43,16 @@ class Checkpoints:
             return None
         try:
             content = torch.load(self.path, map_location="cpu", weights_only=True)
+            return _state(content) if content["key"] == self.key else None
         except _DAMAGE:
             return None
-        if content["key"] != self.key:
-            return None
-        epochs = [Epoch(**epoch) for epoch in content["epochs"]]
-        return TrainingState(content["network"], content["optimizer"], content["best"], epochs)
+
+
+def _state(content: dict[str, Any]) -> TrainingState:
+    return TrainingState(
+        network=content["network"],
+        optimizer=content["optimizer"],
+        best=content["best"],
+        epochs=[Epoch(**epoch) for epoch in content["epochs"]],
+        steps=content["steps"],
+    )

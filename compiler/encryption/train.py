@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -54,7 +55,12 @@ class TrainingState:
     optimizer: dict[str, Any]
     best: dict[str, Any]
     epochs: list[Epoch]
+    steps: int = 0
+    """Of the epoch that follows `epochs`, those already done."""
 
+
+KEEP_SECONDS = 300.0
+"""A checkpoint is written at least so often: an epoch of a large network takes hours."""
 
 Checkpoint = Callable[[TrainingState], None]
 
@@ -131,10 +137,10 @@ def encrypt(
 
     Weights and biases are seen rounded to the chip's integers, u wraps and v clips as on the chip.
     Stops when the held-out loss has not improved for `config.patience` epochs and returns
-    the best epoch, which may be 0. `checkpoint` is given the state after every epoch;
-    `resume` takes one. `team`: processes that were all called with the same arguments; they
-    share every batch, and gradients are summed over them. Raises EnvironmentProblem if the loss
-    is no number.
+    the best epoch, which may be 0. `checkpoint` is given the state after every epoch, and every
+    KEEP_SECONDS within one; `resume` takes one. `team`: processes that were all called with the
+    same arguments; they share every batch, and gradients are summed over them. Raises
+    EnvironmentProblem if the loss is no number.
     """
     trainer = _Trainer(graph, network, synthetic, config, seed, team or _Alone())
     if resume is not None:
@@ -145,7 +151,7 @@ def encrypt(
     for epoch in range(begin, config.epochs + 1):
         if trainer.exhausted():
             break
-        trainer.train_epoch(epoch, progress)
+        trainer.train_epoch(epoch, progress, checkpoint)
         trainer.judge(epoch)
         if checkpoint:
             checkpoint(trainer.state())
@@ -176,11 +182,15 @@ class _Trainer:
         self.images = synthetic.pixels(synthetic.training)
         self.epochs: list[Epoch] = []
         self.best: dict[str, Any] = {}
+        self.steps = 0
 
-    def train_epoch(self, epoch: int, progress: Progress | None) -> None:
+    def train_epoch(
+        self, epoch: int, progress: Progress | None, checkpoint: Checkpoint | None
+    ) -> None:
+        kept = time.monotonic()
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.images))
         steps = -(-len(order) // self.config.batch)
-        for step in range(steps):
+        for step in range(self.steps, steps):
             self._set_rate((epoch - 1 + step / steps) / self.config.epochs)
             chosen = order[step * self.config.batch : (step + 1) * self.config.batch]
             drawn = ((epoch - 1) * steps + step) * self.config.batch
@@ -188,8 +198,13 @@ class _Trainer:
             self._run(self.images[chosen], drawn, learn=True)
             self._sum_gradients()
             self.optimizer.step()
+            self.steps = step + 1
             if progress:
                 progress((epoch - 1) * steps + step + 1, self.config.epochs * steps)
+            if checkpoint and time.monotonic() - kept > KEEP_SECONDS:
+                checkpoint(self.state())
+                kept = time.monotonic()
+        self.steps = 0
         self._check_finite(epoch)
 
     def _sum_gradients(self) -> None:
@@ -279,13 +294,17 @@ class _Trainer:
 
     def state(self) -> TrainingState:
         return TrainingState(
-            self.network.state_dict(), self.optimizer.state_dict(), self.best, list(self.epochs)
+            self.network.state_dict(),
+            self.optimizer.state_dict(),
+            self.best,
+            list(self.epochs),
+            self.steps,
         )
 
     def restore(self, state: TrainingState) -> None:
         self.network.load_state_dict(state.network)
         self.optimizer.load_state_dict(state.optimizer)
-        self.best, self.epochs = state.best, list(state.epochs)
+        self.best, self.epochs, self.steps = state.best, list(state.epochs), state.steps
 
     def result(self) -> Encryption:
         self.network.load_state_dict(self.best)

@@ -1,8 +1,9 @@
 """Train the networks kept with this package: python -m compiler.presets.train NAME.
 
 Writes NAME.safetensors and its model card NAME.md into this folder. With --checkpoint FILE
-the state is kept after every epoch, and the same command goes on from there. A developer's
-tool: the compile never runs it, and it alone in this package reads images of the world.
+the state is kept after every epoch and every five minutes, and the same command goes on from
+there. A developer's tool: the compile never runs it, and it alone in this package reads images
+of the world.
 """
 
 from __future__ import annotations
@@ -70,9 +71,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m compiler.presets.train", description=__doc__)
     parser.add_argument("name", choices=sorted(TRAINABLE))
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write to")
-    parser.add_argument(
-        "--checkpoint", type=Path, help="file with the state after every epoch, to go on from"
-    )
+    parser.add_argument("--checkpoint", type=Path, help="file with the state, to go on from")
     options = parser.parse_args(arguments)
     try:
         train_preset(TRAINABLE[options.name], options.out, options.checkpoint)

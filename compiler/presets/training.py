@@ -51,6 +51,10 @@ class TrainingSettings:
     seed: int = 0
 
 
+KEEP_SECONDS = 300.0
+"""A checkpoint is written at least so often: an epoch of a large network takes hours."""
+
+
 @dataclass(frozen=True)
 class Epoch:
     """One pass over the images: its number from 1, mean loss, training accuracy, seconds."""
@@ -79,9 +83,10 @@ def train(
     """Train `module` in place and return the network to keep, in evaluation mode, on the CPU.
 
     images_nchw: float32 (N, C, H, W) in [0, 1]; labels: int64 (N,). Uses the GPU where
-    torch finds one. checkpoint: file that holds the state after every epoch; where it exists
-    already, the training goes on from there, to the same result on the same kind of machine,
-    and reports the epochs passed once more. Raises UsageError where the file is of another
+    torch finds one. checkpoint: file that holds the state after every epoch, and every
+    KEEP_SECONDS within one; where it exists already, the training goes on from there, to the
+    same result on the same kind of machine, and reports the epochs passed once more. Raises
+    UsageError where the file is of another
     training, or damaged.
     """
     import torch
@@ -94,10 +99,14 @@ def train(
         passed = trainer.restored(read_checkpoint(checkpoint, key))
     for epoch in passed:
         report(epoch)
-    for number in range(len(passed) + 1, settings.epochs + 1):
-        passed.append(trainer.epoch(number))
+
+    def keep() -> None:
         if checkpoint is not None and key is not None:
             write_checkpoint(checkpoint, key, trainer.state(passed))
+
+    for number in range(len(passed) + 1, settings.epochs + 1):
+        passed.append(trainer.epoch(number, keep))
+        keep()
         report(passed[-1])
     kept = trainer.kept().to("cpu").eval()
     return fold_batch_norm(kept) if settings.batch_norm else kept
@@ -164,6 +173,17 @@ def model_card(
     return "\n".join(lines) + "\n"
 
 
+@dataclass
+class _Pass:
+    """What an epoch has done so far: its order of the images, sums over the first `done`."""
+
+    order: Tensor
+    done: int = 0
+    loss: float = 0.0
+    hits: int = 0
+    seconds: float = 0.0
+
+
 class _Trainer:
     """Images, optimizer, schedule, augmentation and running average of one training run."""
 
@@ -186,6 +206,7 @@ class _Trainer:
         averaged = {} if self.averaged is None else self.averaged.state_dict()
         self.pairs = [(kept, trained.state_dict()[name]) for name, kept in averaged.items()]
         self.step = 0
+        self.current: _Pass | None = None
 
     def key(self, images_nchw: Array, labels: Array) -> str:
         """Return what a checkpoint must have been written for."""
@@ -205,6 +226,7 @@ class _Trainer:
             "random": torch.get_rng_state(),
             "random_gpu": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "epochs": [asdict(epoch) for epoch in passed],
+            "within": None if self.current is None else dict(vars(self.current)),
         }
 
     def restored(self, state: dict[str, Any] | None) -> list[Epoch]:
@@ -219,29 +241,39 @@ class _Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.step = state["step"]
+        self.current = _Pass(**state["within"]) if state.get("within") else None
         torch.set_rng_state(state["random"])
         if torch.cuda.is_available() and state["random_gpu"]:
             torch.cuda.set_rng_state_all(state["random_gpu"])
         return [Epoch(**epoch) for epoch in state["epochs"]]
 
-    def epoch(self, number: int) -> Epoch:
-        """Train on all images once, in random order."""
+    def epoch(self, number: int, keep: Callable[[], None]) -> Epoch:
+        """Train on all images once, in random order; `keep` is called now and then."""
         import torch
 
-        start = time.monotonic()
+        size, batch = len(self.images), self.settings.batch
+        if self.current is None:
+            self.current = _Pass(torch.randperm(size))
+        now = self.current
+        kept = time.monotonic()
+        began = kept - now.seconds
         self.module.train()
         hooks = _dropout_hooks(self.module, self.settings.dropout)
-        loss, hits = torch.zeros(()), 0
-        for chosen in torch.split(torch.randperm(len(self.images)), self.settings.batch):
+        while now.done < size:
+            chosen = now.order[now.done : now.done + batch]
             inputs = _augmented(self.images[chosen], self.settings)
-            step_loss, step_hits = self._train_step(inputs, self.targets[chosen])
-            loss += step_loss.cpu() * len(chosen)
-            hits += step_hits
+            loss, hits = self._train_step(inputs, self.targets[chosen])
+            now.loss += float(loss) * len(chosen)
+            now.hits += hits
+            now.done += len(chosen)
+            now.seconds = time.monotonic() - began
+            if now.done < size and time.monotonic() - kept > KEEP_SECONDS:
+                keep()
+                kept = time.monotonic()
         for hook in hooks:
             hook.remove()
-        seconds = time.monotonic() - start
-        size = len(self.images)
-        return Epoch(number, self.settings.epochs, float(loss) / size, hits / size, seconds)
+        self.current = None
+        return Epoch(number, self.settings.epochs, now.loss / size, now.hits / size, now.seconds)
 
     def kept(self) -> nn.Module:
         """Return the running average where there is one, otherwise the trained network."""

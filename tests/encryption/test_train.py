@@ -96,6 +96,37 @@ def test_going_on_from_a_checkpoint_is_the_same_bit_for_bit(
     assert content(resumed.graph, tmp_path) == content(trained.graph, tmp_path)
 
 
+@pytest.mark.parametrize("after", [1, 5, 8])
+def test_going_on_within_an_epoch_is_the_same_bit_for_bit(
+    lesson: Any,
+    trained: Encryption,
+    tmp_path: Path,
+    after: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A state is kept after every step here; the training dies `after` of them."""
+    from compiler.encryption import train as module
+
+    monkeypatch.setattr(module, "KEEP_SECONDS", -1.0)
+    checkpoints = Checkpoints(tmp_path / "checkpoint", "key")
+    written = 0
+
+    def write_and_stop(state: TrainingState) -> None:
+        nonlocal written
+        checkpoints.write(state)
+        written += 1
+        if written == after:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(lesson, checkpoint=write_and_stop)
+    kept = checkpoints.read()
+    assert kept is not None and kept.steps > 0
+    resumed = train(lesson, resume=kept)
+    assert resumed.epochs == trained.epochs and resumed.best_epoch == trained.best_epoch
+    assert content(resumed.graph, tmp_path) == content(trained.graph, tmp_path)
+
+
 def test_a_checkpoint_of_other_settings_is_not_used(lesson: Any, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     config = replace(CONFIG, epochs=1)

@@ -148,6 +148,37 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
 
 
+@pytest.mark.parametrize("after", [1, 2, 4])
+def test_a_training_interrupted_within_an_epoch_goes_on_to_the_same_weights(
+    tmp_path, monkeypatch, after
+):
+    """Every batch but an epoch's last writes a state here; the training dies at one of them."""
+    from compiler.presets import training
+
+    written = []
+    write = training.write_checkpoint
+
+    def write_and_die(path, key, state):
+        write(path, key, state)
+        written.append(state["within"])
+        if len(written) == after:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "KEEP_SECONDS", -1.0)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training, "write_checkpoint", write_and_die)
+        trained(checkpoint=tmp_path / "state")
+    assert written[-1]["done"] > 0
+    reported = []
+    continued = trained(reported.append, tmp_path / "state").state_dict()
+    whole = []
+    unbroken = trained(whole.append).state_dict()
+    assert all(torch.equal(unbroken[name], one) for name, one in continued.items())
+    assert [replace(one, seconds=0) for one in reported] == [
+        replace(one, seconds=0) for one in whole
+    ]
+
+
 def test_a_checkpoint_of_another_training_or_a_damaged_one_is_refused(tmp_path):
     checkpoint = tmp_path / "state"
     trained(checkpoint=checkpoint)
