@@ -1,4 +1,4 @@
-"""`python -m benchmarks.ablations PRESET --out DIR`: accuracy against one setting at a time.
+"""`python -m benchmarks.ablations SUBJECT --out DIR`: accuracy against one setting at a time.
 
 Every point is a whole compile with one setting changed from the defaults, measured on real test
 images, which nothing before the measurement reads. Writes DIR/ablations.json, a table and
@@ -16,7 +16,15 @@ from typing import Any
 
 import click
 
-from benchmarks.compiles import accuracies, compile_like, report_of, spread, whole_numbers
+from benchmarks.compiles import (
+    accuracies,
+    compile_like,
+    report_of,
+    spread,
+    subject_flags,
+    subject_name,
+    whole_numbers,
+)
 
 HELD_OUT = 512
 
@@ -99,35 +107,38 @@ MEASURED = ("converted", "integer")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.argument("preset", default="digits")
+@click.argument("subject", default="digits")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of all runs.")
 @click.option("--only", help=f"Comma-separated, of {', '.join(AXES)} [all].")
 @click.option("--seeds", default="0,1,2", show_default=True)
 @click.option("--samples", type=click.IntRange(1), help="Test images of a compile [all].")
 @click.option("--timesteps", type=int, default=32, show_default=True)
-def ablations(preset: str, out: Path, **options: Any) -> None:
-    """Compile PRESET with one setting changed at a time, for every seed."""
+def ablations(subject: str, out: Path, **options: Any) -> None:
+    """Compile SUBJECT, a preset or a configuration FILE.toml, with one setting changed at a time.
+
+    Every seed has its own run of each.
+    """
     from compiler.commandline import make_console, plain_table, write_json
 
     chosen = _chosen(options["only"])
     rows: list[dict[str, Any]] = []
     for seed in whole_numbers(options["seeds"]):
-        flags: Flags = ("--preset", preset, "--seed", str(seed), "--lava-samples", "0",
+        flags: Flags = (*subject_flags(subject), "--seed", str(seed), "--lava-samples", "0",
                  "--timesteps", str(options["timesteps"]))  # fmt: skip
         if options["samples"]:
             flags += ("--samples", str(options["samples"]))
-        first = out / f"{preset}-defaults-{seed}"
+        first = out / f"{subject_name(subject)}-defaults-{seed}"
         compile_like(first, first, *flags)
         for name, axis in chosen.items():
             for point, changed in axis.points.items():
-                folder = out / f"{preset}-{name}-{point.replace(' ', '-')}-{seed}"
+                folder = out / f"{subject_name(subject)}-{name}-{point.replace(' ', '-')}-{seed}"
                 compile_like(folder, first, *flags, *changed)
                 measured = _figures(report_of(folder))
                 rows.append({"axis": name, "point": point, "seed": seed, **measured})
                 click.echo(f"{axis.title}: {point}, seed {seed}: {_brief(rows[-1])}", err=True)
-                write_json(out / "ablations.json", {"preset": preset, **options, "rows": rows})
+                write_json(out / "ablations.json", {"subject": subject, **options, "rows": rows})
     make_console().print(plain_table(_TITLES, _table(chosen, rows)))
-    draw(preset, chosen, rows, out / "ablations.svg")
+    draw(subject_name(subject), chosen, rows, out / "ablations.svg")
 
 
 def _chosen(only: str | None) -> dict[str, Axis]:
@@ -176,12 +187,12 @@ def _by_point(name: str, axis: Axis, rows: list[dict[str, Any]]) -> dict[str, li
     return {point: [row for row in of_axis if row["point"] == point] for point in axis.points}
 
 
-def draw(preset: str, chosen: Mapping[str, Axis], rows: list[dict[str, Any]], path: Path) -> None:
+def draw(name: str, chosen: Mapping[str, Axis], rows: list[dict[str, Any]], path: Path) -> None:
     """A panel for every axis: mean accuracy and the seeds' standard deviation at each point."""
     import matplotlib
 
     matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = preset  # the same figures, the same bytes
+    matplotlib.rcParams["svg.hashsalt"] = name  # the same figures, the same bytes
     from matplotlib import pyplot
 
     columns = min(3, len(chosen))
@@ -191,9 +202,9 @@ def draw(preset: str, chosen: Mapping[str, Axis], rows: list[dict[str, Any]], pa
     )
     for panel in panels.flat[len(chosen) :]:
         panel.set_axis_off()
-    for panel, (name, axis) in zip(panels.flat, chosen.items(), strict=False):
-        _panel(panel, axis, _by_point(name, axis, rows))
-    panels.flat[0].set_ylabel(f"accuracy of {preset}, %")
+    for panel, (key, axis) in zip(panels.flat, chosen.items(), strict=False):
+        _panel(panel, axis, _by_point(key, axis, rows))
+    panels.flat[0].set_ylabel(f"accuracy of {name}, %")
     panels.flat[0].legend()
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)

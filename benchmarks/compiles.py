@@ -19,10 +19,25 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def run(module: str, *arguments: str) -> None:
     """`python -m module arguments`; ClickException with its status if it fails."""
+    run_python("-m", module, *arguments)
+
+
+def run_python(*arguments: str) -> None:
+    """`python arguments`; ClickException with its status if it fails."""
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
-    done = subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, env=environment)
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment)
     if done.returncode:
-        raise click.ClickException(f"{module} {' '.join(arguments)} ended with {done.returncode}")
+        raise click.ClickException(f"python {' '.join(arguments)} ended with {done.returncode}")
+
+
+def subject_flags(subject: str) -> tuple[str, ...]:
+    """Flags of the compile that name a preset, or a network by its configuration FILE.toml."""
+    return ("--config" if subject.endswith(".toml") else "--preset", subject)
+
+
+def subject_name(subject: str) -> str:
+    """What a preset's or a configuration's folders begin with."""
+    return Path(subject).stem
 
 
 def compile_like(folder: Path, like: Path, *flags: str) -> None:

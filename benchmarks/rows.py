@@ -1,4 +1,4 @@
-"""`python -m benchmarks.rows PRESET --out DIR`: the method's stages side by side, over T.
+"""`python -m benchmarks.rows SUBJECT --out DIR`: the method's stages side by side, over T.
 
 The rows of PrivateSNN's tables: the ANN; the network converted with real training images, which
 is what the method avoids; converted without data; trained without and with distillation; as the
@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmarks.compiles import accuracies, compile_like, report_of, run, spread, whole_numbers
+from benchmarks.compiles import (
+    accuracies,
+    compile_like,
+    report_of,
+    run,
+    spread,
+    subject_flags,
+    subject_name,
+    whole_numbers,
+)
 
 if TYPE_CHECKING:
     from compiler.ir.ann import AnnGraph
@@ -28,7 +37,7 @@ PUBLISHED = {"converted": "published, converted",
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.argument("preset", default="digits")
+@click.argument("subject", default="digits")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of all runs.")
 @click.option("--timesteps", default="16,32,64,128", show_default=True)
 @click.option("--seeds", default="0,1,2", show_default=True)
@@ -36,8 +45,8 @@ PUBLISHED = {"converted": "published, converted",
 @click.option("--privatesnn", type=click.Path(path_type=Path), metavar="FILE",
               help="Run the published method too, from this ANN without biases; `kept` for "
               "the one in the package.")  # fmt: skip
-def rows(preset: str, out: Path, privatesnn: Path | None, **options: Any) -> None:
-    """Every stage of PRESET at every T, for every seed."""
+def rows(subject: str, out: Path, privatesnn: Path | None, **options: Any) -> None:
+    """Every stage of SUBJECT, a preset or a configuration FILE.toml, at every T and seed."""
     from compiler.commandline import make_console, plain_table, write_json
 
     steps = whole_numbers(options["timesteps"])
@@ -45,12 +54,12 @@ def rows(preset: str, out: Path, privatesnn: Path | None, **options: Any) -> Non
     for seed in whole_numbers(options["seeds"]):
         for timesteps in steps:
             one: dict[str, Any] = {"seed": seed, "timesteps": timesteps}
-            one |= _compiled(preset, out, seed, timesteps, options["samples"])
+            one |= _compiled(subject, out, seed, timesteps, options["samples"])
             if privatesnn is not None:
-                one["accuracy"] |= _published(preset, out, seed, timesteps, privatesnn)
+                one["accuracy"] |= _published(subject, out, seed, timesteps, privatesnn)
             found.append(one)
             click.echo(json.dumps(one), err=True)
-            write_json(out / "rows.json", {"preset": preset, **options, "rows": found})
+            write_json(out / "rows.json", {"subject": subject, **options, "rows": found})
     names = list(found[0]["accuracy"])
     table = [[name, *(_cell(found, name, t, "accuracy") for t in steps)] for name in names]
     table += [["synaptic operations, thousands", *(_cell(found, "synops", t) for t in steps)]]
@@ -66,17 +75,18 @@ def _cell(found: list[dict[str, Any]], name: str, timesteps: int, of: str | None
 
 
 def _compiled(
-    preset: str, out: Path, seed: int, timesteps: int, samples: int | None
+    subject: str, out: Path, seed: int, timesteps: int, samples: int | None
 ) -> dict[str, Any]:
-    flags: tuple[str, ...] = ("--preset", preset, "--seed", str(seed), "--lava-samples", "0")
+    flags = (*subject_flags(subject), "--seed", str(seed), "--lava-samples", "0")
     flags += ("--samples", str(samples)) if samples else ()
-    first = out / f"{preset}-{seed}"
+    name = subject_name(subject)
+    first = out / f"{name}-{seed}"
     compile_like(first, first, *flags, "--to", "synthesize")
     flags += ("--timesteps", str(timesteps))
-    folder = out / f"{preset}-T{timesteps}-{seed}"
+    folder = out / f"{name}-T{timesteps}-{seed}"
     compile_like(folder, first, *flags)
     distilled = report_of(folder)
-    apart = out / f"{preset}-T{timesteps}-undistilled-{seed}"
+    apart = out / f"{name}-T{timesteps}-undistilled-{seed}"
     compile_like(apart, folder, *flags, *WITHOUT_DISTILLATION)
     told = accuracies(distilled)
     energy = next(
@@ -88,7 +98,7 @@ def _compiled(
         "accuracy": {
             "ANN": told["ann"],
             "converted with real training images": _with_real_images(
-                preset, seed, timesteps, samples, folder
+                distilled["evaluation"]["data"], seed, timesteps, samples, folder
             ),
             "converted without data": told["converted"],
             "trained without distillation, integers": accuracies(report_of(apart))["integer"],
@@ -103,7 +113,7 @@ def _compiled(
 
 
 def _with_real_images(
-    preset: str, seed: int, timesteps: int, samples: int | None, folder: Path
+    data: str, seed: int, timesteps: int, samples: int | None, folder: Path
 ) -> float:
     """Accuracy of the network whose thresholds were balanced on training images."""
     import numpy as np
@@ -112,7 +122,6 @@ def _with_real_images(
     from compiler.conversion import convert
     from compiler.ir.ann import AnnGraph
     from compiler.ir.snn import Encoding
-    from compiler.presets import find_preset
     from compiler.quantization import quantize
     from compiler.store import load
     from sim.datasets import load_dataset
@@ -120,39 +129,47 @@ def _with_real_images(
 
     graph = load(AnnGraph, folder / "private" / "matched.safetensors")
     config = with_overrides(CompileConfig(seed=seed), {"convert": {"timesteps": timesteps}})
-    real = _training_images(preset, graph, seed, config.synthesize.held_out)
+    real = _training_images(data, graph, seed, config.synthesize.held_out)
     network = convert(graph, real, config.convert, Encoding("rate", seed)).graph
-    test = load_dataset(find_preset(preset).data, graph.input_shape, samples, seed)
+    test = load_dataset(data, graph.input_shape, samples, seed)
     answers = simulate(quantize(network), test.images_nchw).predictions_n
     return float(np.mean(answers == test.labels))
 
 
-def _training_images(preset: str, graph: AnnGraph, seed: int, held_out: int) -> SyntheticSet:
+def _training_images(data: str, graph: AnnGraph, seed: int, held_out: int) -> SyntheticSet:
     """Training images in the form of synthetic ones, half of them held out."""
     import numpy as np
     from scipy.special import softmax
 
     from compiler.ir.run_ann import run_ann
     from compiler.ir.synthetic import SyntheticSet
-    from compiler.presets import find_preset
     from sim.datasets import load_dataset
 
-    spec = find_preset(preset).data
-    data = load_dataset(spec, graph.input_shape, 2 * held_out, seed, part="train")
-    logits = run_ann(graph, data.images_nchw)
-    pixels = np.round(data.images_nchw * 255).astype(np.uint8)
+    images = load_dataset(data, graph.input_shape, 2 * held_out, seed, part="train").images_nchw
+    logits = run_ann(graph, images)
+    pixels = np.round(images * 255).astype(np.uint8)
     return SyntheticSet(pixels, softmax(logits, 1).astype(np.float32), logits, len(pixels) // 2)
 
 
-def _published(preset: str, out: Path, seed: int, timesteps: int, ann: Path) -> dict[str, float]:
+def _published(subject: str, out: Path, seed: int, timesteps: int, ann: Path) -> dict[str, float]:
     """Accuracies of audit.privatesnn's stages; one cheap attack, which it cannot do without."""
-    folder = out / f"{preset}-published-T{timesteps}-{seed}"
+    folder = out / f"{subject_name(subject)}-published-T{timesteps}-{seed}"
     given = () if str(ann) == "kept" else ("--ann", str(ann))
-    run("audit.privatesnn", "--preset", preset, *given, "--out", str(folder), "--quiet",
+    run("audit.privatesnn", *_published_flags(subject), *given, "--out", str(folder), "--quiet",
         "--timesteps", str(timesteps), "--seed", str(seed), "--attacks", "representative",
         "--quick")  # fmt: skip
     stages = json.loads((folder / "audit.json").read_text())["privatesnn"]["stages"]
     return {title: stages[name]["accuracy"] for name, title in PUBLISHED.items()}
+
+
+def _published_flags(subject: str) -> tuple[str, ...]:
+    """What audit.privatesnn is to build: a preset's network, or that of a configuration."""
+    import tomli
+
+    if not subject.endswith(".toml"):
+        return ("--preset", subject)
+    facts = tomli.loads(Path(subject).read_text())
+    return ("--arch", facts["arch"], "--data", facts["eval"])
 
 
 def main(arguments: list[str] | None = None) -> int:

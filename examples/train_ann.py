@@ -11,10 +11,11 @@ Then compile it, without any image:
 With --no-bias the biases stay at zero and are written as zeros, so that the file still fits
 the architecture. PrivateSNN asks for such networks (docs/privatesnn.md).
 
-Two recipes: `privatesnn` is that of the PrivateSNN code (SGD, learning rate 0.01 falling
+Three recipes: `privatesnn` is that of the PrivateSNN code (SGD, learning rate 0.01 falling
 to a tenth at 40, 60 and 80 % of 90 epochs, batches of 256, weight decay 5e-4, random crop
 and mirror, pixels normalised by mean and std 0.5); `modern` is AdamW with one cycle of the
-learning rate, label smoothing and a running average of the weights. Uses all processor
+learning rate, label smoothing and a running average of the weights; `batch-norm` is SGD with
+Nesterov's momentum and one cycle up to 0.1, for architectures ending in -bn. Uses all processor
 cores, and the GPU where torch finds one. With --checkpoint FILE the state is kept after every
 epoch and every five minutes, and the same command goes on from there.
 """
@@ -63,6 +64,17 @@ RECIPES = {
         flip=True,
         shift=4,
     ),
+    "batch-norm": TrainingSettings(
+        epochs=60,
+        batch=128,
+        optimizer="nesterov",
+        learning_rate=0.1,
+        weight_decay=5e-4,
+        label_smoothing=0.1,
+        flip=True,
+        shift=4,
+        average=0.999,
+    ),
     "modern": TrainingSettings(
         epochs=20,
         batch=128,
@@ -73,7 +85,11 @@ RECIPES = {
         average=0.999,
     ),
 }
-NORMALISATION = {"privatesnn": ([0.5], [0.5]), "modern": ([0.0], [1.0])}
+NORMALISATION = {
+    "privatesnn": ([0.5], [0.5]),
+    "batch-norm": ([0.5], [0.5]),
+    "modern": ([0.0], [1.0]),
+}
 CHANGES = ("epochs", "batch", "learning_rate", "weight_decay", "dropout", "shift", "seed")
 
 

@@ -1,0 +1,123 @@
+"""`python -m benchmarks.paper NAME --out DIR`: a network of the paper from training to model.net.
+
+NAME is DATASET-ARCHITECTURE: cifar10, cifar100 or tinyimagenet, and any architecture of the
+compile, such as cifar10-vgg16 or cifar100-vgg16-bn. Trains the ANN by the recipe of the
+PrivateSNN code (without biases), one with batch-norm by a recipe of ours, then compiles it. Both
+can be stopped at any time; the same command goes on, on another machine too where DIR is there.
+DIR/NAME.toml then stands for the network in the other studies:
+
+    python -m benchmarks.rows DIR/NAME.toml --out DIR/rows
+    python -m benchmarks.ablations DIR/NAME.toml --out DIR/ablations
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.compiles import ROOT, accuracies, report_of, run, run_python
+
+DATASETS = {"cifar10": "cifar10", "cifar100": None, "tinyimagenet": None}
+"""Data set -> specification of its images where one can be known beforehand."""
+
+PIXELS = 0.5
+"""Mean and standard deviation by which the PrivateSNN code normalises pixels."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """What NAME says."""
+
+    name: str
+    architecture: str
+    data: str
+
+    @property
+    def batch_norm(self) -> bool:
+        """Whether it is trained with batch-norm, and hence may have biases."""
+        return self.architecture.endswith("-bn")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("name")
+@click.option("--data", help="Images, as for sim.run: cifar100:PATH, tinyimagenet:PATH, ... "
+              "[cifar10 for CIFAR-10].")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
+@click.option("--timesteps", type=int, default=64, show_default=True)
+@click.option("--epochs", type=click.IntRange(1), help="Of the ANN's training [the recipe's].")
+@click.option("--samples", type=click.IntRange(1), help="Train and measure on so many images, "
+              "for a trial [all].")  # fmt: skip
+@click.option("--set", "settings", multiple=True, metavar="TABLE.NAME=VALUE",
+              help="A setting of the compile; may be repeated.")  # fmt: skip
+def paper(name: str, out: Path, **options: Any) -> None:
+    """Train and compile the network called NAME, DATASET-ARCHITECTURE."""
+    network = named(name, options["data"])
+    out.mkdir(parents=True, exist_ok=True)
+    weights, subject = (out / f"{network.name}.{kind}" for kind in ("safetensors", "toml"))
+    samples = ["--samples", str(options["samples"])] if options["samples"] else []
+    if not weights.is_file():
+        epochs = ["--epochs", str(options["epochs"])] if options["epochs"] else []
+        _train(network, weights, [*epochs, *samples])
+    subject.write_text(as_toml(network, weights))
+    timesteps = options["timesteps"]
+    folder = out / f"T{timesteps}"
+    settings = (part for setting in options["settings"] for part in ("--set", setting))
+    run("compiler.export", "--config", str(subject), "--out", str(folder),
+        "--timesteps", str(timesteps), *samples, *settings)  # fmt: skip
+    found = accuracies(report_of(folder))
+    told = ", ".join(f"{stage} {value:.2%}" for stage, value in found.items())
+    click.echo(f"{network.name}, T = {timesteps}: {told}")
+
+
+def named(name: str, data: str | None) -> Network:
+    """The network called `name`, DATASET-ARCHITECTURE; UsageError says what is wrong."""
+    from compiler.frontend import ARCHITECTURES
+
+    dataset, _, architecture = name.partition("-")
+    if dataset not in DATASETS or architecture not in ARCHITECTURES:
+        raise click.UsageError(
+            f"{name!r} is no network: name a data set ({', '.join(DATASETS)}) and an architecture "
+            f"({', '.join(ARCHITECTURES)}), such as cifar10-vgg16"
+        )
+    images = data or DATASETS[dataset]
+    if images is None:
+        raise click.UsageError(f"name the images: --data {dataset}:PATH")
+    return Network(name, architecture, images)
+
+
+def _train(network: Network, weights: Path, flags: list[str]) -> None:
+    recipe = ["batch-norm"] if network.batch_norm else ["privatesnn", "--no-bias"]
+    run_python(
+        str(ROOT / "examples" / "train_ann.py"), "--arch", network.architecture,
+        "--data", network.data, "--recipe", *recipe, "--mean", str(PIXELS), "--std", str(PIXELS),
+        "--checkpoint", str(weights.with_suffix(".checkpoint")), "--out", str(weights), *flags,
+    )  # fmt: skip
+
+
+def as_toml(network: Network, weights: Path) -> str:
+    """The network and its images as a configuration of the compile."""
+    facts = {
+        "model": str(weights),
+        "arch": network.architecture,
+        "mean": [PIXELS] * 3,
+        "std": [PIXELS] * 3,
+        "eval": network.data,
+    }
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in facts.items())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    from compiler.commandline import run_command
+
+    goes_on = "interrupted; the same command goes on"
+    return run_command(paper, "benchmarks.paper", arguments, goes_on)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
