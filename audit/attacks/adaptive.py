@@ -10,8 +10,10 @@ the layers' rates and the answers of the spiking one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numba
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -109,10 +111,39 @@ class Transfer(nn.Module):
 
     def forward(self, drive: Tensor) -> Tensor:
         """Rates at the drives."""
-        x, y, slope = self.get_buffer("x"), self.get_buffer("y"), self.get_buffer("slope")
-        piece = torch.bucketize(drive.detach(), x)
-        knot = (piece - 1).clamp_min(0)
-        return y[knot] + slope[piece] * (drive - x[knot])
+        rates: Tensor = _follow(drive, *map(self.get_buffer, ("x", "y", "slope")))
+        return rates
+
+
+class _Follow(torch.autograd.Function):
+    """Drives to rates on a curve; backward times the slope of the piece."""
+
+    @staticmethod
+    def forward(ctx: Any, drive: Tensor, x: Tensor, y: Tensor, slope: Tensor) -> Tensor:
+        flat = drive.detach().contiguous().view(-1).numpy()
+        rates, steep = np.empty_like(flat), np.empty_like(flat)
+        _on_curve(flat, x.numpy(), y.numpy(), slope.numpy(), rates, steep)
+        ctx.save_for_backward(torch.from_numpy(steep).view(drive.shape))
+        return torch.from_numpy(rates).view(drive.shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        return grad * ctx.saved_tensors[0], None, None, None
+
+
+_follow: Callable[..., Tensor] = _Follow.apply
+
+
+@numba.njit(parallel=True, cache=True)
+def _on_curve(drive, x, y, slope, rates, steep):  # type: ignore[no-untyped-def]
+    """Rate and slope at every drive (n,); slope[k] holds before knot k, the last behind all."""
+    for n in numba.prange(drive.shape[0]):
+        value, piece = drive[n], np.int32(0)
+        for k in range(x.shape[0]):  # quicker than a search: a few vectors, and no branch
+            piece += np.int32(x[k] < value)
+        knot = max(piece - 1, 0)
+        rates[n] = y[knot] + slope[piece] * (value - x[knot])
+        steep[n] = slope[piece]
 
 
 def fit_transfers(module: AnnModule, seen: Observed) -> None:
