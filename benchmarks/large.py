@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from benchmarks.compiles import run
+from compiler.export import STAGES
 
 SHAPE, CLASSES = (3, 32, 32), 10
 
@@ -25,14 +26,17 @@ SHAPE, CLASSES = (3, 32, 32), 10
 @click.argument("network", default="vgg16")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
 @click.option("--timesteps", type=int, default=64, show_default=True)
-@click.option("--images", type=click.IntRange(64), default=192, show_default=True,
-              help="Synthetic images, a third of them held out.")  # fmt: skip
+@click.option("--images", type=click.IntRange(64), default=512, show_default=True,
+              help="Images besides those held out; 512 fill the largest batches.")  # fmt: skip
+@click.option("--held-out", type=click.IntRange(16), default=64, show_default=True)
+@click.option("--steps", type=click.IntRange(1), default=2, show_default=True,
+              help="Steps that make an image, 40 in a real compile.")  # fmt: skip
+@click.option("--to", "last", type=click.Choice(STAGES), help="Stop after this stage.")
 @click.option("--lava-samples", type=click.IntRange(0), default=1, show_default=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write a JSON file too.")
 def large(network: str, out: Path, json_file: Path | None, **options: Any) -> None:
     """Compile NETWORK, one stage a process, and print what each took."""
     from compiler.commandline import make_console, plain_table, write_json
-    from compiler.export import STAGES
 
     out.mkdir(parents=True, exist_ok=True)
     weights = out / f"{network}.safetensors"
@@ -40,7 +44,7 @@ def large(network: str, out: Path, json_file: Path | None, **options: Any) -> No
         write_random_weights(network, weights)
     flags = _flags(network, weights, out, options)
     rows = []
-    for stage in STAGES:
+    for stage in STAGES[: STAGES.index(options["last"] or STAGES[-1]) + 1]:
         started = time.perf_counter()
         run("compiler.export", str(weights), *flags, "--to", stage)
         seconds = time.perf_counter() - started
@@ -58,10 +62,10 @@ def large(network: str, out: Path, json_file: Path | None, **options: Any) -> No
 
 
 def _flags(network: str, weights: Path, out: Path, options: dict[str, Any]) -> list[str]:
-    images = options["images"]
     settings = {
-        "synthesize.count": images,
-        "synthesize.held_out": images // 3,
+        "synthesize.count": options["images"] + options["held_out"],
+        "synthesize.held_out": options["held_out"],
+        "synthesize.steps": options["steps"],
         "encrypt.epochs": 1,
     }
     return [

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import pytest
 
-from benchmarks import ablations, compiles, rows
+from benchmarks import ablations, compiles, paper, rows
 from compiler.export import export
 from compiler.options import make_request
 
@@ -87,6 +87,48 @@ def test_a_list_of_seeds_is_checked() -> None:
     assert compiles.whole_numbers("0,12") == [0, 12]
     with pytest.raises(click.UsageError, match="list of whole numbers"):
         compiles.whole_numbers("0,x")
+
+
+def test_a_network_of_the_paper_is_trained_and_then_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is run, and that the configuration stands for the network in every study."""
+    calls: list[tuple[str, ...]] = []
+    monkeypatch.setattr(paper, "run_python", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(paper, "run", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(paper, "report_of", lambda folder: {"stages": []})
+    data = f"cifar100:{tmp_path}"
+    given = ["--data", data, "--out", str(tmp_path), "--samples", "9"]
+    for network, recipe in (("cifar100-vgg16", "privatesnn"), ("cifar100-vgg16-bn", "batch-norm")):
+        calls.clear()
+        assert paper.main([network, *given]) == 0
+        training, compiling = calls
+        assert training[training.index("--recipe") + 1] == recipe
+        assert ("--no-bias" in training) == (recipe == "privatesnn")
+        assert training[training.index("--checkpoint") + 1].startswith(str(tmp_path))
+        assert compiling[:2] == ("compiler.export", "--config")
+        flags = compiles.subject_flags(compiling[2])
+        request = make_request(export.make_context("export", list(flags)).params, "")
+        assert request.model.arch == network.removeprefix("cifar100-")
+        assert (request.evaluation, request.model.mean) == (data, (0.5, 0.5, 0.5))
+        assert rows._published_flags(compiling[2]) == (
+            "--arch", network.removeprefix("cifar100-"), "--data", data,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["mnist-vgg16"], "cifar10, cifar100"),
+        (["cifar10-vgg17"], "vgg16"),
+        (["cifar100-vgg16"], "PATH"),
+    ],
+)
+def test_what_is_no_network_of_the_paper_is_told(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert paper.main([*arguments, "--out", str(tmp_path)]) == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.slow
