@@ -24,29 +24,41 @@ TRAINED = "encrypted"
 SPLIT = "split"
 """The default recipe's network whose first layer the attacker has not (compiler.split)."""
 
+PUBLISHED = "published"
+"""The published method in float (audit.privatesnn), which no file holds and no chip runs."""
+
 ENERGY_MODEL = "loihi1-davies-2018"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("preset", default="digits")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of all runs.")
-@click.option("--recipes", help="Comma-separated [all, and split: the first layer withheld].")
+@click.option("--recipes", help="Comma-separated [all; split: the first layer withheld; published: "
+              "the published method in float].")  # fmt: skip
 @click.option("--seeds", default="0,1,2", show_default=True)
 @click.option("--samples", type=click.IntRange(1), help="Test images of a compile [all].")
+@click.option("--ann", type=click.Path(path_type=Path), metavar="FILE",
+              help="ANN without biases for `published` [the one kept].")  # fmt: skip
+@click.option("--collect", is_flag=True, help="Run nothing: gather what is finished in --out.")
 @click.option("--full", is_flag=True, help="The audit's full budgets instead of --quick.")
 def privacy(preset: str, out: Path, **options: Any) -> None:
     """Compile and audit PRESET with every recipe and seed."""
     from compiler.commandline import make_console, plain_table, write_json
     from compiler.recipes import RECIPES
 
-    recipes = options["recipes"].split(",") if options["recipes"] else [*RECIPES, SPLIT]
+    recipes = options["recipes"].split(",") if options["recipes"] else [*RECIPES, SPLIT, PUBLISHED]
     seeds = whole_numbers(options["seeds"])
     rows: list[dict[str, Any]] = []
     for seed in seeds:
         for recipe in recipes:
             folder = out / f"{preset}-{recipe}-{seed}"
-            _compile(preset, recipe, seed, folder, out / f"{preset}-{recipes[0]}-{seed}", options)
-            rows.append({"recipe": recipe, "seed": seed, **_figures(folder)})
+            if options["collect"] and not (folder / "audit.json").is_file():
+                raise click.ClickException(f"{folder} is not finished: run it without --collect")
+            if not options["collect"]:
+                first = out / f"{preset}-{recipes[0]}-{seed}"
+                _make(preset, recipe, seed, folder, first, options)
+            figures = _published_figures(folder) if recipe == PUBLISHED else _figures(folder)
+            rows.append({"recipe": recipe, "seed": seed, **figures})
             click.echo(_brief(rows[-1]), err=True)
             write_json(out / "privacy.json", {"preset": preset, "quick": not options["full"],
                                               "rows": rows})  # fmt: skip
@@ -56,14 +68,19 @@ def privacy(preset: str, out: Path, **options: Any) -> None:
     draw(rows, preset, out / "privacy.svg")
 
 
-def _compile(
+def _make(
     preset: str, recipe: str, seed: int, folder: Path, first: Path, options: dict[str, Any]
 ) -> None:
     """Compile and audit into `folder`, with what the seed's first run has already made."""
+    effort = [] if options["full"] else ["--quick"]
+    if recipe == PUBLISHED:
+        ann = ["--ann", str(options["ann"])] if options["ann"] else []
+        run("audit.privatesnn", "--preset", preset, *ann, "--out", str(folder), "--seed", str(seed),
+            "--quiet", *effort)  # fmt: skip
+        return
     samples = ["--samples", str(options["samples"])] if options["samples"] else []
     chosen = [] if recipe == SPLIT else ["--recipe", recipe]
     compile_like(folder, first, "--preset", preset, *chosen, "--seed", str(seed), *samples)
-    effort = [] if options["full"] else ["--quick"]
     withheld = ["--withheld", "1"] if recipe == SPLIT else []
     run("audit.leakage", str(folder), "--seed", str(seed), "--quiet", *effort, *withheld)
 
@@ -71,35 +88,53 @@ def _compile(
 def _figures(folder: Path) -> dict[str, Any]:
     """What the table needs of report.json and audit.json."""
     report = report_of(folder)
-    audit = json.loads((folder / "audit.json").read_text())
-    accuracy = {stage["name"]: stage["accuracy"] for stage in report["stages"]}
-    subjects = audit["subjects"]
     energy = next(
         row
         for row in report["energy"]
         if row["model"] == ENERGY_MODEL and row["includes_input_layer"]
     )
-    kept = ("worst_attack", "worst", "blackbox", "whitebox", "floor", "ceiling", "intervals")
     return {
-        "accuracy": accuracy,
+        "accuracy": {stage["name"]: stage["accuracy"] for stage in report["stages"]},
         "mismatches": {
             name: row and row["mismatches"] for name, row in report["agreement"].items()
         },
-        "reconverted": subjects[TRAINED]["reconverted"],
         "weight_change": report["encryption"]["weight_change"],
         "synops": sum(layer["synops_per_sample"] for layer in report["layers"]),
         "snn_joules": energy["snn_joules"],
         "energy_model": ENERGY_MODEL,
+        **_audited(json.loads((folder / "audit.json").read_text())),
+    }
+
+
+def _published_figures(folder: Path) -> dict[str, Any]:
+    """The same of the published method, as far as it has them: no integers, no energy."""
+    audit = json.loads((folder / "audit.json").read_text())
+    stages = audit["privatesnn"]["stages"]
+    names = {"ann": "ann", "converted": "converted", "encrypted": "encrypted",
+             "integer": "encrypted"}  # fmt: skip
+    return {
+        "accuracy": {row: stages[stage]["accuracy"] for row, stage in names.items()},
+        "weight_change": stages[TRAINED]["weight_change"],
+        "synops": None,
+        "snn_joules": None,
+        **_audited(audit),
+    }
+
+
+def _audited(audit: dict[str, Any]) -> dict[str, Any]:
+    kept = ("worst_attack", "worst", "blackbox", "whitebox", "floor", "ceiling", "intervals")
+    return {
+        "reconverted": audit["subjects"][TRAINED]["reconverted"],
         "membership_auc": {
             name: one["auc"]["value"] for name, one in audit["membership"].items() if "auc" in one
         },
         "attacks": {
             name: {attack: one["recognition"]["value"] for attack, one in entry["attacks"].items()}
-            for name, entry in subjects.items()
+            for name, entry in audit["subjects"].items()
             if name in (*SUBJECTS, TRAINED)
         },
         **{name: audit[name] for name in kept},
-    }  # fmt: skip
+    }
 
 
 def _brief(row: dict[str, Any]) -> str:
@@ -125,8 +160,8 @@ def _row(recipe: str, rows: list[dict[str, Any]]) -> list[str]:
         spread(100 * max(row["attacks"]["ann"].values()) for row in chosen),
         spread(100 * row["blackbox"] for row in chosen),
         spread(100 * row["floor"] for row in chosen),
-        spread((row["synops"] for row in chosen), 0),
-        spread(1e6 * row["snn_joules"] for row in chosen),
+        "-" if recipe == PUBLISHED else spread((row["synops"] for row in chosen), 0),
+        "-" if recipe == PUBLISHED else spread(1e6 * row["snn_joules"] for row in chosen),
     ]
 
 

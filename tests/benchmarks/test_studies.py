@@ -11,7 +11,7 @@ from typing import Any
 import click
 import pytest
 
-from benchmarks import ablations, compiles, paper, rows
+from benchmarks import ablations, compiles, paper, privacy, rows
 from compiler.export import export
 from compiler.options import make_request
 
@@ -129,6 +129,13 @@ def test_what_is_no_network_of_the_paper_is_told(
 ) -> None:
     assert paper.main([*arguments, "--out", str(tmp_path)]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_what_is_not_finished_is_not_gathered(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert privacy.main(["digits", "--out", str(tmp_path), "--collect"]) != 0
+    assert "digits-distill-0 is not finished" in capsys.readouterr().err
 
 
 @pytest.mark.slow
