@@ -23,6 +23,7 @@ from benchmarks.compiles import (
     spread,
     subject_flags,
     subject_name,
+    synops,
     whole_numbers,
 )
 
@@ -153,7 +154,7 @@ def _figures(report: dict[str, Any]) -> dict[str, Any]:
     return {
         "accuracy": accuracies(report),
         "reconverted": report["encryption"]["reconverted"],
-        "synops": sum(layer["synops_per_sample"] for layer in report["layers"]),
+        "synops": synops(report),
         "samples": report["evaluation"]["samples"],
     }
 

@@ -61,6 +61,23 @@ def accuracies(report: dict[str, Any]) -> dict[str, float]:
     return found
 
 
+ENERGY_MODEL = "loihi1-davies-2018"
+
+
+def synops(report: dict[str, Any]) -> float:
+    """Synaptic operations of a sample, all layers together."""
+    return float(sum(layer["synops_per_sample"] for layer in report["layers"]))
+
+
+def chip_joules(report: dict[str, Any]) -> float:
+    """Energy of a sample by ENERGY_MODEL, the input layer included."""
+    return next(
+        float(row["snn_joules"])
+        for row in report["energy"]
+        if row["model"] == ENERGY_MODEL and row["includes_input_layer"]
+    )
+
+
 def spread(values: Iterable[float], digits: int = 1) -> str:
     """Mean and standard deviation."""
     found = list(values)

@@ -63,12 +63,13 @@ class Subject:
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write a JSON file too.")
 def ablate(model: str, json_file: Path | None, **options: Any) -> None:
     """Convert MODEL (a file as for the compile, or a preset's name) in several ways."""
+    from benchmarks.compiles import whole_numbers
     from compiler.commandline import check_writable, make_console, plain_table, write_json
 
     if json_file is not None:
         check_writable(json_file)
     subject = _subject(model, options)
-    seeds = [int(seed) for seed in options["seeds"].split(",")]
+    seeds = whole_numbers(options["seeds"])
     wanted = [name for name in WITHOUT if not options["only"] or name in options["only"]]
     rows = []
     for name in wanted:

@@ -39,6 +39,7 @@ WAYS = ("defaults", "equal loss", "published")
               "an interrupted run goes on from it.")  # fmt: skip
 def images(preset: str, json_file: Path | None, **options: Any) -> None:
     """Compile PRESET from three sets of images, for every seed."""
+    from benchmarks.compiles import whole_numbers
     from compiler.commandline import check_writable, make_console, plain_table, write_json
 
     rows: list[dict[str, Any]] = []
@@ -48,7 +49,7 @@ def images(preset: str, json_file: Path | None, **options: Any) -> None:
         rows = _rows_of(json_file, asked)
     graph, data = _subject(preset, options["samples"])
     known = {(row["way"], row["seed"]) for row in rows}
-    for seed in (int(seed) for seed in options["seeds"].split(",")):
+    for seed in whole_numbers(options["seeds"]):
         for way in WAYS:
             if (way, seed) in known:
                 continue

@@ -56,6 +56,8 @@ class Network:
               help="A setting of the compile; may be repeated.")  # fmt: skip
 def paper(name: str, out: Path, **options: Any) -> None:
     """Train and compile the network called NAME, DATASET-ARCHITECTURE."""
+    from compiler.store import write_bytes
+
     network = named(name, options["data"])
     out.mkdir(parents=True, exist_ok=True)
     weights, subject = (out / f"{network.name}.{kind}" for kind in ("safetensors", "toml"))
@@ -63,7 +65,7 @@ def paper(name: str, out: Path, **options: Any) -> None:
     if not weights.is_file():
         epochs = ["--epochs", str(options["epochs"])] if options["epochs"] else []
         _train(network, weights, [*epochs, *samples])
-    subject.write_text(as_toml(network, weights))
+    write_bytes(subject, as_toml(network, weights).encode())
     timesteps = options["timesteps"]
     folder = out / f"T{timesteps}"
     settings = (part for setting in options["settings"] for part in ("--set", setting))

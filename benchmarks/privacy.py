@@ -17,7 +17,16 @@ from typing import Any
 
 import click
 
-from benchmarks.compiles import compile_like, report_of, run, spread, whole_numbers
+from benchmarks.compiles import (
+    ENERGY_MODEL,
+    chip_joules,
+    compile_like,
+    report_of,
+    run,
+    spread,
+    synops,
+    whole_numbers,
+)
 
 SUBJECTS = ("ann", "converted", "random")
 TRAINED = "encrypted"
@@ -26,8 +35,6 @@ SPLIT = "split"
 
 PUBLISHED = "published"
 """The published method in float (audit.privatesnn), which no file holds and no chip runs."""
-
-ENERGY_MODEL = "loihi1-davies-2018"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -88,19 +95,14 @@ def _make(
 def _figures(folder: Path) -> dict[str, Any]:
     """What the table needs of report.json and audit.json."""
     report = report_of(folder)
-    energy = next(
-        row
-        for row in report["energy"]
-        if row["model"] == ENERGY_MODEL and row["includes_input_layer"]
-    )
     return {
         "accuracy": {stage["name"]: stage["accuracy"] for stage in report["stages"]},
         "mismatches": {
             name: row and row["mismatches"] for name, row in report["agreement"].items()
         },
         "weight_change": report["encryption"]["weight_change"],
-        "synops": sum(layer["synops_per_sample"] for layer in report["layers"]),
-        "snn_joules": energy["snn_joules"],
+        "synops": synops(report),
+        "snn_joules": chip_joules(report),
         "energy_model": ENERGY_MODEL,
         **_audited(json.loads((folder / "audit.json").read_text())),
     }

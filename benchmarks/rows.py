@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchmarks.compiles import (
+    ENERGY_MODEL,
     accuracies,
+    chip_joules,
     compile_like,
     report_of,
     run,
     spread,
     subject_flags,
     subject_name,
+    synops,
     whole_numbers,
 )
 
@@ -63,7 +66,7 @@ def rows(subject: str, out: Path, privatesnn: Path | None, **options: Any) -> No
     names = list(found[0]["accuracy"])
     table = [[name, *(_cell(found, name, t, "accuracy") for t in steps)] for name in names]
     table += [["synaptic operations, thousands", *(_cell(found, "synops", t) for t in steps)]]
-    table += [["energy, loihi1-davies-2018, µJ", *(_cell(found, "joules", t) for t in steps)]]
+    table += [[f"energy, {ENERGY_MODEL}, µJ", *(_cell(found, "joules", t) for t in steps)]]
     table += [["cores of Loihi 1", *(_cell(found, "cores", t) for t in steps)]]
     make_console().print(plain_table(["accuracy, %", *(f"T = {t}" for t in steps)], table))
 
@@ -89,11 +92,6 @@ def _compiled(
     apart = out / f"{name}-T{timesteps}-undistilled-{seed}"
     compile_like(apart, folder, *flags, *WITHOUT_DISTILLATION)
     told = accuracies(distilled)
-    energy = next(
-        row
-        for row in distilled["energy"]
-        if row["model"] == "loihi1-davies-2018" and row["includes_input_layer"]
-    )
     return {
         "accuracy": {
             "ANN": told["ann"],
@@ -105,8 +103,8 @@ def _compiled(
             "trained with distillation": told["encrypted"],
             "trained with distillation, integers": told["integer"],
         },
-        "synops": sum(layer["synops_per_sample"] for layer in distilled["layers"]),
-        "joules": energy["snn_joules"],
+        "synops": synops(distilled),
+        "joules": chip_joules(distilled),
         "cores": next(row["cores"] for row in distilled["resources"] if row["chip"] == "loihi1"),
         "samples": distilled["evaluation"]["samples"],
     }

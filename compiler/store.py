@@ -1,9 +1,16 @@
-"""Graphs and synthetic sets as .safetensors files: arrays beside a JSON description, no pickle."""
+"""Files of a compile, none of which is ever unpickled.
+
+Graphs and synthetic sets are .safetensors, arrays beside a JSON description; the states of
+trainings are read as tensors alone.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import pickle
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,6 +46,12 @@ _TYPES: dict[str, type] = {
     )
 }
 _DESCRIPTION = "description"
+
+KEEP_SECONDS = 300.0
+"""A training's state is written at least so often: an epoch of a large network takes hours."""
+
+DAMAGE = (EOFError, OSError, RuntimeError, ValueError, pickle.UnpicklingError)
+"""What `read_state` raises for a file that is not, or not wholly, a state."""
 
 
 def save(value: Any, path: Path) -> None:
@@ -83,6 +96,22 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON, keys in their order, under a temporary name first."""
     write_bytes(path, (json.dumps(value, indent=1) + "\n").encode())
+
+
+def write_state(path: Path, content: Mapping[str, Any]) -> None:
+    """Write tensors, numbers, texts, lists and dictionaries, under a temporary name first."""
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def read_state(path: Path) -> Any:
+    """What `write_state` wrote, on the CPU; raises one of DAMAGE for another file."""
+    import torch
+
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _describe(value: Any, arrays: dict[str, Any]) -> Any:

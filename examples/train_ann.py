@@ -41,6 +41,7 @@ from compiler.frontend import ARCHITECTURES
 from compiler.frontend.normalisation import normalisation
 from compiler.ir.geometry import Array, Shape
 from compiler.presets.training import (
+    ONE_CYCLE_SGD,
     Epoch,
     TrainingSettings,
     accuracy,
@@ -64,17 +65,7 @@ RECIPES = {
         flip=True,
         shift=4,
     ),
-    "batch-norm": TrainingSettings(
-        epochs=60,
-        batch=128,
-        optimizer="nesterov",
-        learning_rate=0.1,
-        weight_decay=5e-4,
-        label_smoothing=0.1,
-        flip=True,
-        shift=4,
-        average=0.999,
-    ),
+    "batch-norm": replace(ONE_CYCLE_SGD, epochs=60, shift=4),
     "modern": TrainingSettings(
         epochs=20,
         batch=128,

@@ -1,20 +1,13 @@
-"""The training's state between two runs of the command. Read as tensors alone, never unpickled."""
+"""The state of the training in the spiking domain between two runs of the command."""
 
 from __future__ import annotations
 
-import io
-import pickle
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from compiler.encryption.train import Epoch, TrainingState
-from compiler.store import write_bytes
-
-_DAMAGE = (EOFError, KeyError, OSError, RuntimeError, ValueError, pickle.UnpicklingError)
-"""What torch raises for a file that is not, or not wholly, its own."""
+from compiler.store import DAMAGE, read_state, write_state
 
 
 class Checkpoints:
@@ -25,7 +18,6 @@ class Checkpoints:
 
     def write(self, state: TrainingState) -> None:
         """Write the state under a temporary name, then rename it."""
-        buffer = io.BytesIO()
         content = {
             "key": self.key,
             "network": state.network,
@@ -34,17 +26,16 @@ class Checkpoints:
             "epochs": [asdict(epoch) for epoch in state.epochs],
             "steps": state.steps,
         }
-        torch.save(content, buffer)
-        write_bytes(self.path, buffer.getvalue())
+        write_state(self.path, content)
 
     def read(self) -> TrainingState | None:
         """The state, or None if there is none for this key, or a damaged one."""
         if not self.path.is_file():
             return None
         try:
-            content = torch.load(self.path, map_location="cpu", weights_only=True)
+            content = read_state(self.path)
             return _state(content) if content["key"] == self.key else None
-        except _DAMAGE:
+        except (*DAMAGE, KeyError):
             return None
 
 

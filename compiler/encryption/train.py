@@ -25,6 +25,7 @@ from compiler.ir.run_ann import to_module
 from compiler.ir.snn import SnnGraph
 from compiler.ir.stages import stages
 from compiler.ir.synthetic import SyntheticSet
+from compiler.store import KEEP_SECONDS
 
 Progress = Callable[[int, int], None]
 
@@ -58,9 +59,6 @@ class TrainingState:
     steps: int = 0
     """Of the epoch that follows `epochs`, those already done."""
 
-
-KEEP_SECONDS = 300.0
-"""A checkpoint is written at least so often: an epoch of a large network takes hours."""
 
 Checkpoint = Callable[[TrainingState], None]
 

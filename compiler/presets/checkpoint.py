@@ -1,11 +1,9 @@
-"""State of a training between two runs of its command. Read as tensors alone, never unpickled."""
+"""The state of an ANN's training between two runs of its command."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,13 +13,10 @@ import numpy as np
 
 from compiler.errors import UsageError, one_problem
 from compiler.ir.geometry import Array
-from compiler.store import write_bytes
+from compiler.store import DAMAGE, read_state, write_state
 
 if TYPE_CHECKING:
     from compiler.presets.training import TrainingSettings
-
-_DAMAGE = (EOFError, OSError, RuntimeError, ValueError, pickle.UnpicklingError)
-"""What torch raises for a file that is not, or not wholly, its own."""
 
 
 def training_key(
@@ -39,12 +34,8 @@ def training_key(
 
 
 def write_checkpoint(path: Path, key: str, state: Mapping[str, Any]) -> None:
-    """Write tensors, numbers, texts, lists and dictionaries, under a temporary name first."""
-    import torch
-
-    buffer = io.BytesIO()
-    torch.save({"key": key, "state": dict(state)}, buffer)
-    write_bytes(path, buffer.getvalue())
+    """Write a state of the training whose `training_key` is `key`."""
+    write_state(path, {"key": key, "state": dict(state)})
 
 
 def read_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
@@ -52,14 +43,12 @@ def read_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
 
     Raises UsageError for a damaged file and for one of another training.
     """
-    import torch
-
     if not path.exists():
         return None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_state(path)
         found, state = content["key"], dict(content["state"])
-    except (*_DAMAGE, KeyError, TypeError) as error:
+    except (*DAMAGE, KeyError, TypeError) as error:
         raise _not_usable(path, f"a damaged file ({type(error).__name__})") from error
     if found != key:
         raise _not_usable(path, "the state of a training with other settings or images")

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from compiler.errors import CompilerError
 from compiler.frontend.architectures import ARCHITECTURES
 from compiler.presets import CIFAR10, FOLDER, PRESETS, Preset
 from compiler.presets.training import (
+    ONE_CYCLE_SGD,
     Epoch,
     TrainingSettings,
     accuracy,
@@ -45,18 +47,7 @@ SETTINGS = {
         flip=True,
         average=0.999,
     ),
-    "cifar10": TrainingSettings(
-        epochs=25,
-        batch=128,
-        optimizer="nesterov",
-        learning_rate=0.1,
-        weight_decay=5e-4,
-        label_smoothing=0.1,
-        flip=True,
-        shift=3,
-        average=0.999,
-        batch_norm=True,
-    ),
+    "cifar10": replace(ONE_CYCLE_SGD, epochs=25, shift=3, batch_norm=True),
 }
 TRAINABLE = {**PRESETS, CIFAR10.name: CIFAR10}
 TITLES = {

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from compiler.ir.geometry import Array, Shape
 from compiler.presets.batch_norm import fold_batch_norm, with_batch_norm
 from compiler.presets.checkpoint import read_checkpoint, training_key, write_checkpoint
+from compiler.store import KEEP_SECONDS
 
 if TYPE_CHECKING:
     import torch
@@ -51,8 +52,16 @@ class TrainingSettings:
     seed: int = 0
 
 
-KEEP_SECONDS = 300.0
-"""A checkpoint is written at least so often: an epoch of a large network takes hours."""
+ONE_CYCLE_SGD = TrainingSettings(
+    batch=128,
+    optimizer="nesterov",
+    learning_rate=0.1,
+    weight_decay=5e-4,
+    label_smoothing=0.1,
+    flip=True,
+    average=0.999,
+)
+"""For photographs and networks with batch-norm; epochs and shift are the user's to set."""
 
 
 @dataclass(frozen=True)
