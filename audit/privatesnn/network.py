@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audit.privatesnn.encoder import SignedPoisson
+from audit.privatesnn.events import EventNetwork
 from audit.privatesnn.neuron import Slope, fire, published_slope
 from audit.privatesnn.settings import MEAN, STD
 from audit.reconvert import Activation
@@ -33,9 +34,14 @@ class PrivateSnn:
     thresholds: tuple[float, ...]
     timesteps: int
 
+    @cached_property
+    def events(self) -> EventNetwork:
+        """The same network for the event-driven engine."""
+        return EventNetwork(self.graph, self.thresholds, self.timesteps)
+
     @property
     def at_once(self) -> int:
-        """Images that are computed together."""
+        """Images that SpikingNetwork computes together."""
         largest = max(int(np.prod(shape)) for shape in self.graph.shapes)
         return max(1, _MOST_STATES // (largest * self.timesteps))
 
@@ -188,15 +194,5 @@ def with_weights(graph: AnnGraph, weights: dict[str, Array]) -> AnnGraph:
 
 def answers(network: PrivateSnn, images_nchw: Array, seed: int) -> Array:
     """The output layer's sums, float64 (N, classes); the same noise at every call."""
-    from compiler.ir.device import compute_device
-
-    device = compute_device()
-    module, encoder = SpikingNetwork(network).to(device), SignedPoisson(seed)
-    parts = []
-    with torch.inference_mode():
-        for part in torch.split(
-            torch.from_numpy(np.array(images_nchw, np.float32)), network.at_once
-        ):
-            parts.append(module(encoder.spikes(part.to(device), network.timesteps)).cpu())
-    found: Array = torch.cat(parts).numpy().astype(np.float64)
-    return found
+    images = torch.from_numpy(np.array(images_nchw, np.float32))
+    return network.events.answers(images, seed).astype(np.float64)

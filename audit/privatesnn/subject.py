@@ -26,7 +26,7 @@ from audit.reconvert import Activation
 from audit.subjects import Subject
 from audit.surrogates import EXPONENTIAL, Surrogate
 from compiler.errors import AgreementError, one_problem
-from compiler.ir.ann import AnnGraph, Conv2d, Dense, Relu
+from compiler.ir.ann import AnnGraph, Conv2d, Dense
 from compiler.ir.geometry import Array
 from compiler.ir.run_ann import run_ann
 from compiler.passes.fold_affine import fold_affine
@@ -71,15 +71,9 @@ class FloatSubject(Subject):
 
     def observe(self, images: Tensor) -> Observed:
         """Every hidden layer's rates and the answers, for images (N, C, H, W) in [0, 1]."""
-        module, encoder = SpikingNetwork(self.snn), SignedPoisson(self.seed)
-        kept: list[list[Tensor]] = []
-        with torch.no_grad():
-            for part in torch.split(images, self.snn.at_once):
-                outputs = list(module.layer_outputs(encoder.spikes(part, self.snn.timesteps)))
-                rates = [found.mean(0) for layer, found in outputs if isinstance(layer, Relu)]
-                kept.append([*rates, outputs[-1][1].flatten(1)])
-        *rates, found = (torch.cat(parts) for parts in zip(*kept, strict=True))
-        return Observed(images, tuple(rates), found)
+        events = self.snn.events
+        rates = tuple(torch.from_numpy(found) for found in events.rates(images, self.seed))
+        return Observed(images, rates, torch.from_numpy(events.answers(images, self.seed)))
 
 
 def float_subject(name: str, network: PrivateSnn, seed: int) -> FloatSubject:

@@ -128,12 +128,12 @@ def _integrate(  # type: ignore[no-untyped-def]
 
 
 @numba.njit(parallel=True, cache=True)
-def integrate_and_fire_float(current, bias, keep_u, keep_v, threshold):  # type: ignore[no-untyped-def]
+def integrate_and_fire_float(current, bias, keep_u, keep_v, threshold, subtract):  # type: ignore[no-untyped-def]
     """The same neuron in float, for a network whose weights are not yet integers.
 
     current: float32 (t, n, m); bias: float32 (m,); keep_u, keep_v: share kept a step;
-    threshold: float. Returns uint8 spikes (t, n, m) and the float32 voltage (n, m) after
-    the last step.
+    threshold: float; subtract: whether a spike takes it off v instead of setting v to 0. Returns
+    uint8 spikes (t, n, m) and the float32 voltage (n, m) after the last step.
     """
     steps, samples, neurons = current.shape
     spikes = np.empty((steps, samples, neurons), np.uint8)
@@ -150,5 +150,6 @@ def integrate_and_fire_float(current, bias, keep_u, keep_v, threshold):  # type:
                 fired = new_v > threshold
                 out[m] = fired
                 u[m] = new_u
-                v[m] = np.float32(0.0) if fired else new_v
+                left = new_v - threshold if subtract else np.float32(0.0)
+                v[m] = left if fired else new_v
     return spikes, voltage

@@ -141,6 +141,8 @@ def _layer_shape(layer: SnnLayer) -> LayerShape:
 
 
 def _block(layer: SnnLayer, surrogate: Surrogate) -> Any:
+    if layer.reset != "zero":
+        raise ValueError(f"{layer.name}: SLAYER's neuron has no reset `{layer.reset}`")
     threshold = (READOUT_V_TH_MANT if layer.readout else layer.threshold) / WEIGHT_SCALE
     neuron = {
         "threshold": threshold,

@@ -10,6 +10,9 @@ from compiler.ir.geometry import Array, ConvGeometry, Shape
 Code = Literal["rate", "poisson", "latency", "host"]
 """Input codes. `host`: spikes that another network computes (compiler.ir.splitting)."""
 
+Reset = Literal["zero", "subtract"]
+"""What a spike does to v: sets it to 0, as the chip does, or takes the threshold off."""
+
 IMAGE_CODES = ("rate", "poisson", "latency")
 """Those that make spikes of images by a formula."""
 
@@ -30,7 +33,8 @@ class Encoding:
 class SnnLayer:
     """u[t] = (1 - iDecay/4096) u[t-1] + weight * s_in[t]
     v[t] = (1 - vDecay/4096) v[t-1] + u[t] + bias
-    s[t] = 1 and v[t] := 0 where v[t] > threshold.
+    s[t] = 1 and v[t] := 0 where v[t] > threshold; v[t] := v[t] - threshold with the reset
+    `subtract`, which the chip has not: such a network runs in float alone.
 
     Weights, bias and threshold are float64 in units of one weight mantissa (the chip
     stores weights in -256..254). weight: (out, in / groups, kH, kW) for `conv`, (out, in)
@@ -52,6 +56,7 @@ class SnnLayer:
     v_decay: int = 0
     readout: bool = False
     geometry: ConvGeometry = field(default_factory=ConvGeometry)
+    reset: Reset = "zero"
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,9 @@ def _problems(layer: SnnLayer) -> list[Problem]:
     if not np.isfinite(layer.weight).all():
         return [Problem(layer.name, "weights that are not finite", "finite weights", remedy)]
     problems = []
+    if layer.reset != "zero":
+        found, allowed = f"the reset `{layer.reset}`", "`zero`, which is all that Loihi has"
+        problems.append(Problem(layer.name, found, allowed, "run this network in float"))
     if not np.any(quantize_weight(layer.weight)):
         problems.append(
             Problem(

@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional
 
 from audit.privatesnn.balance import balanced
@@ -158,6 +160,44 @@ def test_the_network_computed_layer_by_layer_is_that_step_by_step(converted: Pri
             states[layer] -= theta * outputs
         sums += outputs @ weights[3].T
     torch.testing.assert_close(module(spikes), sums, atol=1e-3, rtol=1e-4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), channels=st.sampled_from([1, 2, 3]), groups=st.booleans())
+def test_event_by_event_it_is_the_same_network(seed: int, channels: int, groups: bool) -> None:
+    """Weights and thresholds of few binary digits: every sum is exact in any order."""
+    draw = np.random.default_rng(seed)
+
+    def weight(*shape: int) -> Array:
+        return frozen(draw.integers(-24, 32, shape) / 16, np.float32)
+
+    half = frozen(np.full(channels, 0.5), np.float32)
+    shared = channels if groups else 1
+    graph = AnnGraph(
+        "drawn",
+        (channels, 6, 5),
+        (
+            InputAffine("in", half, half),
+            Conv2d("a", weight(4 * shared, channels // shared, 3, 3), None,
+                   ConvGeometry((1, 1), ((1, 1), (1, 1)), groups=shared)),
+            Relu("a.relu"),
+            AvgPool2d("pool", (2, 2), ConvGeometry((2, 2))),
+            Conv2d("b", weight(5, 4 * shared, 2, 2), None, ConvGeometry((1, 1), ((1, 0), (1, 0)))),
+            Relu("b.relu"),
+            Flatten("flat"),
+            Dense("c", weight(3, 5 * 3 * 2), None),
+        ),
+    )  # fmt: skip
+    network = PrivateSnn(graph, (1.5, 2.25), 12)
+    images = draw.random((5, channels, 6, 5)).astype(np.float32)
+    spikes = SignedPoisson(seed).spikes(torch.from_numpy(images), 12)
+    outputs = list(SpikingNetwork(network).layer_outputs(spikes))
+    assert np.array_equal(answers(network, images, seed), outputs[-1][1].flatten(1).numpy())
+    fired = [found for layer, found in outputs if isinstance(layer, Relu)]
+    assert 0 < float(fired[0].mean()) < 1
+    rates = network.events.rates(torch.from_numpy(images), seed)
+    for found, expected in zip(rates, fired, strict=True):
+        np.testing.assert_allclose(found, expected.mean(0).numpy(), atol=1e-6)
 
 
 def test_the_converted_network_reconverted_is_the_ann(ann: AnnGraph, converted: PrivateSnn) -> None:

@@ -118,7 +118,23 @@ def test_the_float_neuron_is_the_same_on_integers(seed: int, threshold: int) -> 
     whole = run_neurons(current, bias, CubaFields(threshold))
     one = np.float32
     spikes, voltage = integrate_and_fire_float(
-        current, bias.astype(np.float32), one(0), one(1), one(threshold)
+        current, bias.astype(np.float32), one(0), one(1), one(threshold), False
     )
     np.testing.assert_array_equal(spikes, whole.spikes_tnm)
     np.testing.assert_array_equal(voltage * 64, whole.voltage_nm)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 200))
+def test_a_reset_by_subtraction_keeps_what_is_above_the_threshold(
+    seed: int, threshold: int
+) -> None:
+    """v of all steps is what arrived less a threshold for every spike; it spikes above that."""
+    current = np.random.default_rng(seed).integers(-60, 90, (16, 2, 6)).astype(np.float32)
+    one = np.float32
+    spikes, voltage = integrate_and_fire_float(
+        current, np.zeros(6, one), one(0), one(1), one(threshold), True
+    )
+    before = current.cumsum(0) - threshold * (spikes.cumsum(0, dtype=np.int64) - spikes)
+    np.testing.assert_array_equal(spikes, before > threshold)
+    np.testing.assert_array_equal(voltage, current.sum(0) - threshold * spikes.sum(0))

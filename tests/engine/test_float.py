@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from compiler.chip.engine.run import engine
 from compiler.chip.execute_float import run_float_layer, run_snn
 from compiler.ir.chip import ChipLayer
 from compiler.ir.geometry import frozen
-from compiler.ir.snn import Encoding, SnnGraph, SnnLayer
+from compiler.ir.snn import Encoding, Reset, SnnGraph, SnnLayer
 
 QUICK = settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -42,20 +42,28 @@ def _float(layer: ChipLayer, generator: np.random.Generator, readout: bool = Fal
     )
 
 
-def _graph(layers: list[ChipLayer], seed: int, encoding: Encoding) -> SnnGraph:
+def _graph(
+    layers: list[ChipLayer], seed: int, encoding: Encoding, reset: Reset = "zero"
+) -> SnnGraph:
     generator = np.random.default_rng(seed)
-    chain = [_float(layer, generator, layer is layers[-1]) for layer in layers]
+    chain = [
+        replace(_float(layer, generator, layer is layers[-1]), reset=reset) for layer in layers
+    ]
     return SnnGraph("float", layers[0].input_shape, 16, encoding, tuple(chain))
 
 
 @QUICK
-@given(seed=st.integers(0, 10**6), groups=st.sampled_from([1, 2]))
+@given(
+    seed=st.integers(0, 10**6),
+    groups=st.sampled_from([1, 2]),
+    reset=st.sampled_from(get_args(Reset)),
+)
 def test_with_and_without_a_compiler_every_bit_is_the_same(
-    seed: int, groups: int, random_layers: Any, monkeypatch: pytest.MonkeyPatch
+    seed: int, groups: int, reset: Reset, random_layers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if engine().name != "c++":
         pytest.skip(engine().reason)
-    graph = _graph(random_layers(seed, False, groups), seed, Encoding())
+    graph = _graph(random_layers(seed, False, groups), seed, Encoding(), reset)
     images = np.random.default_rng(seed).random((3, *graph.input_shape)).astype(np.float32)
     compiled = run_snn(graph, images)
     with monkeypatch.context() as patch:

@@ -91,13 +91,15 @@ def test_every_problem_of_every_layer_is_listed() -> None:
                 layer("nan", weight=infinite),
                 layer("low", threshold=0.2),
                 layer("end", readout=True, threshold=131071.0),
+                layer("soft", reset="subtract"),
             )
         )
     named = [problem.layer for problem in caught.value.problems]
-    assert named == ["zero", "zero", "nan", "low"]
+    assert named == ["zero", "zero", "nan", "low", "soft"]
     text = str(caught.value)
     for words in ("round to zero", "vThMant 9000.0", "not finite", "1..4095 in steps of 2"):
         assert words in text
+    assert "`subtract`" in text
 
 
 def test_what_rounding_clips_is_counted() -> None:

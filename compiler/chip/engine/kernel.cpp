@@ -86,7 +86,8 @@ void fire(const Step& s, int64_t b, int64_t tile, int64_t place, const void* sum
                        s.work.neurons[s.index + 1].data()};
   using S = typename Native<W>::State;
   const S* bias = static_cast<const S*>(l.bias) + place * l.bias_step + tile * l.lanes;
-  const Neuron n = {sums, s.job.steps, l.lanes, bias, l.keep_u, l.keep_v, l.threshold};
+  const Neuron n = {sums, s.job.steps, l.lanes, bias, l.keep_u, l.keep_v, l.threshold,
+                    l.subtract != 0};
   const bool current = l.keep_u != 0, leak = l.keep_v != (l.kind == 2 ? 1 : 4096);
   const Counts& c = s.job.counts[s.index + 1];
   if (current && leak) return fire_tile<W, true, true, true>(l, c, n, where);

@@ -147,7 +147,7 @@ def _fire(plan: LayerPlan, current_tnm: Array) -> NeuronRun:
     if plan.weight.dtype.kind == "f":
         keeps = (np.float32(plan.keep_u), np.float32(plan.keep_v))
         spikes, voltage = integrate_and_fire_float(
-            current_tnm, flat, *keeps, np.float32(plan.threshold)
+            current_tnm, flat, *keeps, np.float32(plan.threshold), plan.subtract
         )
         return NeuronRun(spikes, voltage, np.zeros(len(voltage), np.int64))
     unity = 1 << DECAY_BITS

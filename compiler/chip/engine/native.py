@@ -36,7 +36,7 @@ _Layer = _structure(
     **_pointers("weight table bias"),
     **_integers("bias_step"),
     **dict.fromkeys(("keep_u", "keep_v", "threshold", "crossover"), ctypes.c_double),
-    **_integers("clips out_first out_row out_column out_bytes"),
+    **_integers("clips subtract out_first out_row out_column out_bytes"),
 )
 _Counts = _structure(
     "Counts",
@@ -118,6 +118,7 @@ def _layer(plan: LayerPlan, timesteps: int) -> ctypes.Structure:
         threshold=plan.threshold,
         crossover=0 if table is None else table.crossover,
         clips=plan.may_clip(timesteps),
+        subtract=plan.subtract,
         out_first=out.first,
         out_row=out.row,
         out_column=channels,

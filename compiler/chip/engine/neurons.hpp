@@ -42,6 +42,7 @@ struct Neuron {  // what does not change over the steps of a block of lanes
   int64_t steps, lanes;
   const void* bias;
   double keep_u, keep_v, threshold;
+  bool subtract;
 };
 
 // One step of eight neurons; returns where they fired. `clips` counts down.
@@ -72,7 +73,8 @@ inline i32x8 advance(const Neuron& n, f32x8 arriving, f32x8 bias, f32x8& u, f32x
   u = CURRENT ? u * float(n.keep_u) + arriving : arriving;
   const f32x8 next = (LEAK ? v * float(n.keep_v) : v) + u + bias;
   const i32x8 fired = next > float(n.threshold);
-  v = (f32x8)((i32x8)next & ~fired);
+  const f32x8 left = n.subtract ? next - float(n.threshold) : f32x8{};
+  v = fired ? left : next;
   return fired;
 }
 

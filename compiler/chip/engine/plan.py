@@ -86,7 +86,8 @@ class LayerPlan:
     int32 shifted as the state is, or float32; outputs: channels of a group; step: bits from
     one place's first input to that of the next one below, beside it, and in the next group;
     keep_u, keep_v: shares of 4096 that u and v keep in a step (of 1 in float); threshold: on
-    the scale of v; reach: the most that one step can add to v where neither u nor v decays.
+    the scale of v; reach: the most that one step can add to v where neither u nor v decays;
+    subtract: whether a spike takes the threshold off v, in float alone, or sets it to 0.
     """
 
     shape: Shape
@@ -100,6 +101,7 @@ class LayerPlan:
     keep_v: float
     threshold: float
     reach: int
+    subtract: bool = False
 
     def may_clip(self, timesteps: int) -> bool:
         """Whether v may leave its 24 bits: from below the threshold up, or step by step down."""
@@ -158,6 +160,7 @@ def _plan(layer: Layer, before: Shape, planes: tuple[Plane, Plane]) -> LayerPlan
         step,
         *_neuron(layer),
         reach << STATE_SHIFT,
+        isinstance(layer, SnnLayer) and layer.reset == "subtract",
     )
 
 

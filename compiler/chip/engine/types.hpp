@@ -38,6 +38,7 @@ struct Layer {
   double keep_u, keep_v, threshold;
   double crossover;                   // share of spikes from which the table is quicker
   int64_t clips;                      // whether v may reach its limits
+  int64_t subtract;                   // whether a spike takes the threshold off v, in float
   int64_t out_first, out_row, out_column, out_bytes;  // bits of the output's planes; bytes of one
 };
 
