@@ -42,7 +42,10 @@ def trained(
     seed: int,
     progress: Progress | None = None,
 ) -> Trained:
-    """Train on the synthetic images that are not held out; thresholds stay as they are."""
+    """Train on the synthetic images that are not held out; thresholds stay as they are.
+
+    A batch's gradient is summed over as many images at a time as PrivateSnn.at_once says.
+    """
     device = compute_device()
     images = torch.from_numpy(synthetic.pixels(synthetic.training))
     teacher = torch.from_numpy(synthetic.logits_nk[synthetic.training].copy())
@@ -57,14 +60,15 @@ def trained(
         total, right = 0.0, 0
         order = torch.randperm(len(images), generator=generator)
         for done, chosen in enumerate(torch.split(order, settings.batch)):
-            spikes = encoder.spikes(images[chosen].to(device), network.timesteps)
-            answer, goal = module(spikes), teacher[chosen].to(device)
-            loss = objective(answer, goal, settings)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            for part in torch.split(chosen, network.at_once):
+                spikes = encoder.spikes(images[part].to(device), network.timesteps)
+                answer, goal = module(spikes), teacher[part].to(device)
+                loss = objective(answer, goal, settings) * len(part)
+                (loss / len(chosen)).backward()  # type: ignore[no-untyped-call]
+                total += float(loss.detach())
+                right += int((answer.argmax(1) == goal.argmax(1)).sum())
             optimizer.step()
-            total += float(loss.detach()) * len(chosen)
-            right += int((answer.argmax(1) == goal.argmax(1)).sum())
             if progress:
                 progress(epoch * len(order) + done * settings.batch, settings.epochs * len(order))
         schedule.step()
