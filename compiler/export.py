@@ -63,7 +63,9 @@ class _Timesteps(click.ParamType):  # type: ignore[type-arg]
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("model", required=False)
-@click.option("--preset", help="Compile a network kept with the package: digits, fashion-mnist.")
+@click.option(
+    "--preset", help="Compile a network kept with the package: digits, fashion-mnist, cifar10."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write to [runs/NAME].")
 @click.option("--arch", help="Architecture whose weights a .safetensors file holds.")
 @click.option("--mean", type=_Numbers(), help="Normalisation: subtracted from pixels in [0, 1].")

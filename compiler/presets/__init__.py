@@ -45,14 +45,6 @@ class Preset:
     compile: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
-CIFAR10 = Preset(
-    name="cifar10",
-    architecture="cifar-cnn",
-    weights=FOLDER / "cifar10.safetensors",
-    input_shape=(3, 32, 32),
-    class_names=_PHOTOGRAPHS,
-    data="cifar10",
-)
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "digits": Preset(
@@ -70,6 +62,14 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             input_shape=(1, 28, 28),
             class_names=_GARMENTS,
             data="fashion-mnist",
+        ),
+        "cifar10": Preset(
+            name="cifar10",
+            architecture="cifar-cnn",
+            weights=FOLDER / "cifar10.safetensors",
+            input_shape=(3, 32, 32),
+            class_names=_PHOTOGRAPHS,
+            data="cifar10",
         ),
     }
 )

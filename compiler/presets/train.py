@@ -15,7 +15,7 @@ from pathlib import Path
 
 from compiler.errors import CompilerError
 from compiler.frontend.architectures import ARCHITECTURES
-from compiler.presets import CIFAR10, FOLDER, PRESETS, Preset
+from compiler.presets import FOLDER, PRESETS, Preset
 from compiler.presets.training import (
     ONE_CYCLE_SGD,
     Epoch,
@@ -49,7 +49,6 @@ SETTINGS = {
     ),
     "cifar10": replace(ONE_CYCLE_SGD, epochs=25, shift=3, batch_norm=True),
 }
-TRAINABLE = {**PRESETS, CIFAR10.name: CIFAR10}
 TITLES = {
     "digits": "Handwritten digits, 8x8",
     "fashion-mnist": "Fashion-MNIST, 28x28",
@@ -60,12 +59,12 @@ TITLES = {
 def main(arguments: list[str]) -> int:
     """Train one preset's network and write it."""
     parser = argparse.ArgumentParser(prog="python -m compiler.presets.train", description=__doc__)
-    parser.add_argument("name", choices=sorted(TRAINABLE))
+    parser.add_argument("name", choices=sorted(PRESETS))
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder to write to")
     parser.add_argument("--checkpoint", type=Path, help="file with the state, to go on from")
     options = parser.parse_args(arguments)
     try:
-        train_preset(TRAINABLE[options.name], options.out, options.checkpoint)
+        train_preset(PRESETS[options.name], options.out, options.checkpoint)
     except CompilerError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_status

@@ -1,5 +1,6 @@
 """The networks kept with the package, and the loop that trained them."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -13,9 +14,9 @@ from compiler.ir import Conv2d, Dense
 from compiler.ir.run_ann import run_ann
 from compiler.presets import PRESETS, find_preset, load_preset
 from compiler.presets.batch_norm import fold_batch_norm, with_batch_norm
-from compiler.presets.train import SETTINGS, TITLES, TRAINABLE
+from compiler.presets.train import SETTINGS, TITLES
 from compiler.presets.training import TrainingSettings, accuracy, model_card, save_network, train
-from sim.datasets import DEBIAN_FASHION_MNIST, load_dataset
+from sim.datasets import DATA_FOLDER_VARIABLE, DEBIAN_FASHION_MNIST, load_dataset
 
 
 def preset_accuracy(name):
@@ -32,6 +33,12 @@ def test_digits_accuracy_on_the_held_out_third():
 @pytest.mark.skipif(not DEBIAN_FASHION_MNIST.exists(), reason="apt-get install the images")
 def test_fashion_mnist_accuracy_on_all_test_images():
     assert preset_accuracy("fashion-mnist") >= 0.91
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(DATA_FOLDER_VARIABLE not in os.environ, reason="no folder with the images")
+def test_cifar10_accuracy_on_all_test_images():
+    assert preset_accuracy("cifar10") >= 0.87
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -227,8 +234,8 @@ def test_cifar_cnn_costs_less_than_40_million_products():
 
 
 def test_trainable_presets_have_settings_titles_and_an_architecture():
-    assert set(TRAINABLE) >= set(PRESETS)
-    for name, preset in TRAINABLE.items():
+    assert set(SETTINGS) == set(TITLES) == set(PRESETS)
+    for name, preset in PRESETS.items():
         assert preset.name == name and preset.weights.stem == name.replace("-", "_")
         assert SETTINGS[name].epochs > 0 and TITLES[name]
         assert preset.architecture in ARCHITECTURES
