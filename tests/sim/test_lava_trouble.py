@@ -80,6 +80,25 @@ def test_the_time_limit_holds_and_leaves_nothing_behind(
     assert _children() == set()
 
 
+def test_a_larger_network_may_take_longer(
+    long_kernel: tuple[ChipGraph, Drive], tmp_path: Path
+) -> None:
+    from sim.lava import (
+        PRODUCTS_PER_SECOND,
+        SECONDS_PER_SAMPLE,
+        START_SECONDS,
+        LavaJob,
+        _tasks,
+        time_limit_for,
+    )
+
+    tasks = _tasks(tmp_path / "0", LavaJob(*long_kernel))
+    small = time_limit_for(tasks)
+    # 130 x 2 products with one weight, 3 x 2 with 128, in 4 steps of one sample
+    assert small == START_SECONDS + SECONDS_PER_SAMPLE + 4 * (260 + 768) / PRODUCTS_PER_SECOND
+    assert time_limit_for(tasks * 3) == pytest.approx(3 * small - 2 * START_SECONDS)
+
+
 def test_a_hang_names_the_layer_that_is_behind(
     long_kernel: tuple[ChipGraph, Drive], tmp_path: Path
 ) -> None:
