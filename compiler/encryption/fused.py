@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 
@@ -44,6 +45,7 @@ class Buffers:
 
     def __init__(self) -> None:
         self._free: dict[tuple[Any, ...], list[torch.Tensor]] = defaultdict(list)
+        self._lent: WeakValueDictionary[int, torch.Tensor] = WeakValueDictionary()
         self._batch: tuple[int, ...] = ()
 
     def begin(self, batch: tuple[int, ...]) -> None:
@@ -55,13 +57,20 @@ class Buffers:
     def take(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """A tensor with whatever is in it."""
         free = self._free[shape, dtype]
-        return free.pop() if free else torch.empty(shape, dtype=dtype)
+        tensor = free.pop() if free else torch.empty(shape, dtype=dtype)
+        self._lent[id(tensor)] = tensor
+        return tensor
 
     def give(self, *tensors: torch.Tensor | None) -> None:
-        """Take tensors back that nobody will read again."""
+        """Take tensors back that nobody will read again; others than those lent are let go."""
         for tensor in tensors:
-            if tensor is not None:
+            if tensor is not None and self._lent.pop(id(tensor), None) is tensor:
                 self._free[tuple(tensor.shape), tensor.dtype].append(tensor)
+
+    @property
+    def held(self) -> int:
+        """Bytes that wait to be lent."""
+        return sum(one.nbytes for free in self._free.values() for one in free)
 
 
 @dataclass
@@ -96,7 +105,7 @@ class FusedNetwork:
             return found
         record = _forward(self, spikes, parameters, traced=False)
         found = _outputs(self, record, keep_spikes)
-        self.buffers.give(*(run.spikes for run in record.fired))
+        self.buffers.give(*(one for run in record.fired for one in (run.spikes, run.trace)))
         return found
 
 
@@ -124,8 +133,7 @@ class _Run(torch.autograd.Function):  # type: ignore[misc]
             raise RuntimeError("the buffers of a step are free after one backward run")
         ctx.record = None
         found = _Backward(network, record, ctx.weights, of_hidden).run(of_voltage)
-        network.buffers.give(*(run.spikes for run in record.fired))
-        network.buffers.give(*(run.trace for run in record.fired))
+        network.buffers.give(*(one for run in record.fired for one in (run.spikes, run.trace)))
         return None, None, None, *found
 
 

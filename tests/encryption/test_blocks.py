@@ -271,6 +271,24 @@ def test_steps_may_overlap_and_buffers_come_back(network: SnnGraph, spikes_tnchw
         voltage.sum().backward()
 
 
+@pytest.mark.parametrize("keep_spikes", [True, False])
+def test_steps_take_no_more_memory_than_the_first(
+    network: SnnGraph, spikes_tnchw: Array, keep_spikes: bool
+) -> None:
+    if not native.available():
+        pytest.skip("no C++ compiler")
+    module = SlayerNetwork(network, Surrogate(), "native")
+    spikes = torch.from_numpy(np.ascontiguousarray(np.moveaxis(spikes_tnchw, 2, -1)))
+    held = []
+    for _ in range(4):
+        voltage, counts, _ = module.run(spikes, keep_spikes)
+        (voltage.sum() + sum(one.sum() for one in counts)).backward()
+        with torch.no_grad():
+            module.run(spikes, keep_spikes)
+        held.append(module.fused.buffers.held)
+    assert held[0] > 0 and len(set(held)) == 1
+
+
 def test_a_gradient_flows_to_the_input(network: SnnGraph, spikes_tnchw: Array) -> None:
     spikes = torch.from_numpy(np.moveaxis(spikes_tnchw, 2, -1).copy()).requires_grad_()
     SlayerNetwork(network, Surrogate())(spikes)[0].sum().backward()
