@@ -36,7 +36,8 @@ class SynthesisConfig:
 
     Targets are Dirichlet samples, half with each concentration; an image's temperature is
     drawn log-uniformly between the two bounds, and each image starts from smooth random noise of
-    its own grain, contrast and brightness.
+    its own grain, contrast and brightness. `smoothness`: standard deviation of the Gaussian that
+    every step's change is smoothed with, in pixels of a 32 x 32 image; 0 for none.
     """
 
     count: int = 4096
@@ -46,6 +47,7 @@ class SynthesisConfig:
     concentrations: tuple[float, ...] = (1.0, 0.1)
     temperature_low: float = 0.3
     temperature_high: float = 1.5
+    smoothness: float = 0.0
     batch: int = 512
 
     def __post_init__(self) -> None:
@@ -68,6 +70,7 @@ class SynthesisConfig:
                     self.temperature_low,
                     "above 0, at most temperature_high",
                 ),
+                (0 <= self.smoothness <= 8, "smoothness", self.smoothness, "0..8"),
                 (self.batch >= 1, "batch", self.batch, "1 or more"),
             ],
         )
@@ -154,6 +157,8 @@ class EncryptionConfig:
     `schedule`: half a cosine, or a tenth of the learning rate from 50 % and 70 % on (`steps`).
     `surrogate_height`: 0 for 2 / T. `current_decay` and `voltage_decay` are those of hidden
     neurons, of 4096; with 4096 and 0 they integrate without leak.
+    `lowest_contrast`: a training image's differences from its mean are multiplied by a number
+    drawn from here to 1, each time anew, and the ANN is asked about the image that comes out.
     `memory_gb`: what the voltages and spikes of a training step may take, in 10^9 bytes; a batch
     that needs more runs in parts whose gradients are added up.
     `recipe` only names where the settings came from: see compiler.recipes.
@@ -174,6 +179,7 @@ class EncryptionConfig:
     current_decay: int = 4096
     voltage_decay: int = 0
     patience: int = 3
+    lowest_contrast: float = 1.0
     memory_gb: float = 4.0
 
     def __post_init__(self) -> None:
@@ -206,6 +212,12 @@ class EncryptionConfig:
                     "0 or more",
                 ),
                 (self.patience >= 1, "patience", self.patience, "1 or more"),
+                (
+                    0 < self.lowest_contrast <= 1,
+                    "lowest_contrast",
+                    self.lowest_contrast,
+                    "above 0, at most 1",
+                ),
                 (self.memory_gb > 0, "memory_gb", self.memory_gb, "above 0"),
                 *self._choices(),
             ],

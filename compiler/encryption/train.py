@@ -193,7 +193,10 @@ class _Trainer:
             chosen = order[step * self.config.batch : (step + 1) * self.config.batch]
             drawn = ((epoch - 1) * steps + step) * self.config.batch
             self.optimizer.zero_grad(set_to_none=True)
-            self._run(self.images[chosen], drawn, learn=True)
+            images = with_contrast(
+                self.images[chosen], self.config.lowest_contrast, [self.seed, epoch, step]
+            )
+            self._run(images, drawn, learn=True)
             self._sum_gradients()
             self.optimizer.step()
             self.steps = step + 1
@@ -321,6 +324,15 @@ class _Trainer:
             "finite weights",
             f"use a learning rate below {self.config.learning_rate}",
         )
+
+
+def with_contrast(images_nchw: Array, lowest: float, seed: list[int]) -> Array:
+    """Images (N, C, H, W) with each one's differences from its mean multiplied by lowest..1."""
+    if lowest == 1:
+        return images_nchw
+    factor = np.random.default_rng(seed).uniform(lowest, 1, (len(images_nchw), 1, 1, 1))
+    mean = images_nchw.mean((1, 2, 3), keepdims=True)
+    return np.asarray(mean + factor.astype(np.float32) * (images_nchw - mean), np.float32)
 
 
 def _cosine(share: float) -> float:

@@ -70,6 +70,12 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             input_shape=(3, 32, 32),
             class_names=_PHOTOGRAPHS,
             data="cifar10",
+            compile=MappingProxyType(
+                {
+                    "synthesize": {"smoothness": 1.0, "learning_rate": 0.04},
+                    "encrypt": {"lowest_contrast": 0.3},
+                }
+            ),
         ),
     }
 )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from compiler.config import SynthesisConfig
 from compiler.errors import ModelError, one_problem
 from compiler.ir.ann import AnnGraph, Dense
 from compiler.ir.device import compute_device
+from compiler.ir.geometry import Shape
 from compiler.ir.run_ann import to_module
 from compiler.ir.synthetic import SyntheticSet
 from compiler.synthesis.start import start_images
@@ -21,9 +24,14 @@ if TYPE_CHECKING:
     from compiler.ir.geometry import Array
 
 Progress = Callable[[int, int], None]
+Smoother = Callable[[torch.Tensor], torch.Tensor]
 
 _AT_ONCE = 128
 """Images optimized together on a CPU: more would leave the cache, and take fresh memory a step."""
+
+_REFERENCE_SIDE = 32
+_REACH = 2
+"""Standard deviations after which the Gaussian is cut off."""
 
 
 def synthesize(
@@ -86,14 +94,55 @@ def _optimize(
     target, temperature = target.to(device), temperature.to(device)
     images = start.to(device, memory_format=torch.channels_last, copy=True).requires_grad_()
     optimizer = torch.optim.Adam([images], config.learning_rate)
+    channels, height, width = start.shape[1:]
+    smoothed = smoother(config.smoothness, (channels, height, width))
     for _ in range(config.steps):
         log_probabilities = torch.log_softmax(module(images) / temperature, 1)
         loss = -(target * log_probabilities).sum()
-        (images.grad,) = torch.autograd.grad(loss, images)
-        optimizer.step()
+        (gradient,) = torch.autograd.grad(loss, images)
         with torch.no_grad():
+            _step(optimizer, images, gradient, smoothed)
             images.clamp_(0, 1)
     return (images.detach() * 255).round().to(torch.uint8).contiguous()
+
+
+def _step(
+    optimizer: torch.optim.Optimizer,
+    images: torch.Tensor,
+    gradient: torch.Tensor,
+    smoothed: Smoother | None,
+) -> None:
+    """One step of the optimizer, as if not the images but what is smoothed to them were moved."""
+    if smoothed is None:
+        images.grad = gradient
+        optimizer.step()
+        return
+    before, images.grad = images.clone(), smoothed(gradient)
+    optimizer.step()
+    images.copy_(before + smoothed(images - before))
+
+
+def smoother(smoothness: float, shape: Shape) -> Smoother | None:
+    """Convolution of images (N, C, H, W) with a Gaussian; None where `smoothness` is 0.
+
+    Its standard deviation is `smoothness` pixels in an image of 32 x 32, and as large a share of
+    the smaller side of another. At the border the image's last pixels are repeated.
+    """
+    deviation = smoothness * min(shape[1:]) / _REFERENCE_SIDE
+    if not deviation:
+        return None
+    reach = math.ceil(_REACH * deviation)
+    places = torch.arange(-reach, reach + 1, dtype=torch.float32, device=compute_device())
+    weights = torch.exp(-places.square() / (2 * deviation**2))
+    channels, kernel = shape[0], weights / weights.sum()
+
+    def smoothed(images: torch.Tensor) -> torch.Tensor:
+        wide = functional.pad(images, (reach, reach, reach, reach), mode="replicate")
+        across = kernel.expand(channels, 1, 1, -1)
+        rows = functional.conv2d(wide, across, groups=channels)
+        return functional.conv2d(rows, across.transpose(2, 3), groups=channels)
+
+    return smoothed
 
 
 def _temperatures(count: int, config: SynthesisConfig, generator: torch.Generator) -> torch.Tensor:

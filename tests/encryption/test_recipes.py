@@ -47,7 +47,8 @@ def test_files_and_flags_go_over_the_recipe(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [{"schedule": "never"}, {"surrogate": "cubic"}, {"current_decay": 0}, {"voltage_decay": 4096},
-     {"distill_share": 1.5}, {"reconversion_weight": -1.0}, {"recipe": "magic"}],
+     {"distill_share": 1.5}, {"reconversion_weight": -1.0}, {"recipe": "magic"},
+     {"lowest_contrast": 0.0}, {"lowest_contrast": 1.1}],
 )  # fmt: skip
 def test_what_is_impossible_is_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):

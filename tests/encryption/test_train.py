@@ -16,7 +16,7 @@ from compiler.chip.fixed_point import quantize_bias
 from compiler.config import EncryptionConfig
 from compiler.encryption.checkpoint import Checkpoints
 from compiler.encryption.losses import distillation
-from compiler.encryption.train import Encryption, TrainingState, encrypt
+from compiler.encryption.train import Encryption, TrainingState, encrypt, with_contrast
 from compiler.errors import EnvironmentProblem
 from compiler.ir.snn import SnnGraph
 from compiler.store import save
@@ -148,6 +148,21 @@ class Recorder(torch.optim.Adam):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         parameters = self.param_groups[0]["params"]
         Recorder.seen.append([p.grad.clone() for p in parameters if p.grad is not None])
+
+
+@pytest.mark.parametrize("lowest", [0.3, 0.9])
+def test_less_contrast_keeps_an_image_s_mean_and_its_range(lowest: float) -> None:
+    images = np.random.default_rng(0).random((200, 3, 5, 4)).astype(np.float32)
+    found = with_contrast(images, lowest, [1, 2, 3])
+    assert found.dtype == np.float32 and found.min() >= 0 and found.max() <= 1
+    axes = (1, 2, 3)
+    np.testing.assert_allclose(found.mean(axes), images.mean(axes), atol=1e-5)
+    factors = found.std(axes) / images.std(axes)
+    assert lowest <= factors.min() < lowest + 0.1 * (1 - lowest)
+    assert 1 - 0.1 * (1 - lowest) < factors.max() <= 1 + 1e-5
+    assert np.array_equal(found, with_contrast(images, lowest, [1, 2, 3]))
+    assert not np.array_equal(found, with_contrast(images, lowest, [1, 2, 4]))
+    assert with_contrast(images, 1.0, [1]) is images
 
 
 @pytest.mark.parametrize("recipe", [{}, {"reconversion_weight": 1.0, "distill_share": 0.5}])

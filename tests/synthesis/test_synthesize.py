@@ -18,6 +18,7 @@ from compiler.ir.ann_module import AnnModule
 from compiler.ir.run_ann import run_ann
 from compiler.store import save
 from compiler.synthesis import synthesize
+from compiler.synthesis.optimize import smoother
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,6 +51,34 @@ def test_the_same_seed_gives_the_same_bytes(network: AnnGraph, config: Synthesis
     for name in ("images_nchw", "soft_targets_nk", "logits_nk"):
         assert getattr(first, name).tobytes() == getattr(second, name).tobytes(), name
         assert getattr(first, name).tobytes() != getattr(other, name).tobytes(), name
+
+
+def test_smoothed_steps_change_an_image_in_its_low_frequencies(
+    network: AnnGraph, config: SynthesisConfig
+) -> None:
+    start = synthesize(network, replace(config, steps=1, learning_rate=1e-9), seed=0)
+    detail, losses = [], []
+    for smoothness in (0.0, 6.0):
+        made = synthesize(network, replace(config, steps=40, smoothness=smoothness), seed=0)
+        change = made.pixels(slice(None)) - start.pixels(slice(None))
+        detail.append(np.abs(np.diff(change, axis=3)).mean() / np.abs(change).mean())
+        losses.append(cross_entropy(made.soft_targets_nk, made.logits_nk, 2.0))
+    assert detail[1] < 0.7 * detail[0]
+    assert losses[1] < cross_entropy(start.soft_targets_nk, start.logits_nk, 2.0)
+
+
+def test_smoothing_is_a_gaussian_that_keeps_a_plain_image() -> None:
+    smoothed = smoother(1.0, (2, 32, 64))
+    assert smoothed is not None and smoother(0.0, (2, 32, 64)) is None
+    torch.testing.assert_close(
+        smoothed(torch.full((1, 2, 32, 64), 0.3)), torch.full((1, 2, 32, 64), 0.3)
+    )
+    dot = torch.zeros(1, 2, 32, 64)
+    dot[0, 1, 10, 20] = 1
+    found = smoothed(dot)
+    assert not found[0, 0].any() and float(found.sum()) == pytest.approx(1)
+    assert float(found[0, 1, 10, 21] / found[0, 1, 10, 20]) == pytest.approx(np.exp(-0.5))
+    assert float(found[0, 1, 12, 20] / found[0, 1, 10, 20]) == pytest.approx(np.exp(-2))
 
 
 def test_the_loss_falls(network: AnnGraph, config: SynthesisConfig) -> None:
@@ -102,6 +131,7 @@ from compiler.ir import AnnGraph
 from compiler.store import load
 import compiler.synthesis
 from compiler.synthesis import synthesize
+from compiler.synthesis.optimize import smoother
 graph = load(AnnGraph, Path(sys.argv[1]))
 
 found = []
