@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from audit.privatesnn.encoder import SignedPoisson
+from compiler.chip.engine.job import LayerOutput
 from compiler.chip.engine.plan import LayerPlan, plan_layers
 from compiler.chip.engine.run import Wanted, batch_size, run_spikes, spikes_of
 from compiler.ir.ann import AnnGraph, AnnLayer, Conv2d, Dense, InputAffine
-from compiler.ir.geometry import Array, ConvGeometry, Shape, frozen
-from compiler.ir.snn import SnnLayer
+from compiler.ir.geometry import Array, Shape, frozen
+from compiler.ir.snn import SnnLayer, snn_layer
 from compiler.ir.stages import Stage, stages
 from compiler.passes.lower import lower
 
@@ -36,30 +37,31 @@ class EventNetwork:
         self.timesteps = timesteps
 
     @cached_property
-    def _hidden(self) -> list[tuple[LayerPlan, ...]]:
-        """Every hidden layer as a network of its own."""
-        return [plan_layers([layer], layer.input_shape) for layer in self.layers[:-1]]
+    def _alone(self) -> list[LayerPlan]:
+        """Every layer as a network of its own."""
+        return [plan_layers([layer], layer.input_shape)[0] for layer in self.layers]
 
     def answers(self, images_nchw: Tensor, seed: int) -> Array:
         """The output layer's sums over all steps, float32 (N, classes); noise from `seed`."""
         return np.concatenate(
-            [_channels_first(run_spikes(self.plans, planes)[-1].voltage_nm, self.plans[-1].shape)
+            [_sums(run_spikes(self.plans, planes)[-1], self.plans[-1])
              for planes in self._encoded(images_nchw, seed)]
-        ).reshape(len(images_nchw), -1)  # fmt: skip
+        )  # fmt: skip
 
-    def rates(self, images_nchw: Tensor, seed: int) -> tuple[Array, ...]:
-        """Spikes a step of every hidden layer's neurons, float32 (N, C, H, W)."""
-        parts = [self._rates(planes) for planes in self._encoded(images_nchw, seed)]
+    def observed(self, images_nchw: Tensor, seed: int) -> tuple[Array, ...]:
+        """Spikes a step of every hidden layer's neurons, float32 (N, C, H, W), and the answers."""
+        parts = [self._observed(planes) for planes in self._encoded(images_nchw, seed)]
         return tuple(np.concatenate(layer) for layer in zip(*parts, strict=True))
 
-    def _rates(self, planes_tnhwc: Array) -> list[Array]:
+    def _observed(self, planes_tnhwc: Array) -> list[Array]:
         found, spikes = [], planes_tnhwc
-        for plans in self._hidden:
-            output = run_spikes(plans, spikes, Wanted(spikes=True))[-1]
-            counts = _channels_first(output.counts_nm, plans[0].shape)
+        for plan in self._alone[:-1]:
+            output = run_spikes((plan,), spikes, Wanted(spikes=True))[-1]
+            counts = _channels_first(output.counts_nm, plan.shape)
             found.append(np.divide(counts, self.timesteps, dtype=np.float32))
-            spikes = spikes_of(output, plans[0])
-        return found
+            spikes = spikes_of(output, plan)
+        last = self._alone[-1]
+        return [*found, _sums(run_spikes((last,), spikes)[-1], last)]
 
     def _encoded(self, images_nchw: Tensor, seed: int) -> Iterator[Array]:
         encoder = SignedPoisson(seed)
@@ -96,20 +98,14 @@ def _negated_too(layer: AnnLayer, channels: int) -> AnnLayer:
 
 
 def _layer(stage: Stage, threshold: float) -> SnnLayer:
-    synapse = stage.synapse
-    return SnnLayer(
-        synapse.name,
-        "conv" if isinstance(synapse, Conv2d) else "dense",
-        stage.input_shape,
-        stage.shape,
-        frozen(synapse.weight, np.float64),
-        None if synapse.bias is None else frozen(synapse.bias, np.float64),
-        threshold,
-        frozen(np.ones(stage.shape[0]), np.float64),
-        readout=stage.readout,
-        geometry=synapse.geometry if isinstance(synapse, Conv2d) else ConvGeometry(),
-        reset="subtract",
-    )
+    synapse, unit = stage.synapse, np.ones(stage.shape[0])
+    return snn_layer(stage, synapse.weight, synapse.bias, threshold, unit, reset="subtract")
+
+
+def _sums(output: LayerOutput, plan: LayerPlan) -> Array:
+    """What the read-out has added up, (N, classes)."""
+    summed = _channels_first(output.voltage_nm, plan.shape)
+    return summed.reshape(len(summed), -1)
 
 
 def _channels_first(values_nm: Array | None, shape: Shape) -> Array:

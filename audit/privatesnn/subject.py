@@ -71,9 +71,8 @@ class FloatSubject(Subject):
 
     def observe(self, images: Tensor) -> Observed:
         """Every hidden layer's rates and the answers, for images (N, C, H, W) in [0, 1]."""
-        events = self.snn.events
-        rates = tuple(torch.from_numpy(found) for found in events.rates(images, self.seed))
-        return Observed(images, rates, torch.from_numpy(events.answers(images, self.seed)))
+        *rates, found = map(torch.from_numpy, self.snn.events.observed(images, self.seed))
+        return Observed(images, tuple(rates), found)
 
 
 def float_subject(name: str, network: PrivateSnn, seed: int) -> FloatSubject:

@@ -30,8 +30,8 @@ from compiler.chip.fields import (
     WEIGHT,
 )
 from compiler.ir.ann import Conv2d
-from compiler.ir.geometry import Array, ConvGeometry, frozen
-from compiler.ir.snn import SnnLayer
+from compiler.ir.geometry import Array
+from compiler.ir.snn import SnnLayer, snn_layer
 from compiler.ir.stages import Stage
 
 VOLTAGE_LIMIT = STATE_LIMIT >> STATE_SHIFT
@@ -101,11 +101,11 @@ def _run_balanced(
     """Run a layer, given where its threshold is 1, and fit the unit to what it fires."""
     bias = np.maximum(bias, _per_output(_silencing(weight), bias))
     threshold = mantissa_scale(weight, bias)
-    layer = _layer(stage, weight * threshold, bias * threshold, float(threshold), scale)
+    layer = snn_layer(stage, weight * threshold, bias * threshold, float(threshold), scale)
     spikes, voltage = run_float_layer(layer, spikes_tnhwc)
     unit = _fit_unit(activation_nchw, _rate_nchw(spikes), scale)
     threshold = _within_the_state(threshold, float(np.abs(voltage).max(initial=0)))
-    layer = _layer(stage, weight * threshold, bias * threshold, float(threshold), unit)
+    layer = snn_layer(stage, weight * threshold, bias * threshold, float(threshold), unit)
     return Balanced(layer, spikes)
 
 
@@ -145,7 +145,7 @@ def balance_readout(
     peak = _peak_voltage(stage, weight, bias, spikes_tnhwc)
     scale = min(_largest_scale(weight, bias), READOUT_V_TH_MANT / (margin * max(peak, 1e-12)))
     unit = np.full(stage.shape[0], 1 / scale)
-    return _layer(stage, weight * scale, bias * scale, float(READOUT_V_TH_MANT), unit)
+    return snn_layer(stage, weight * scale, bias * scale, float(READOUT_V_TH_MANT), unit)
 
 
 def channel_scale(activation_nchw: Array, percentile: float) -> Array:
@@ -211,24 +211,6 @@ def _float_parameters(stage: Stage, input_unit: Array) -> tuple[Array, Array]:
 
 def _per_output(scale: Array, values: Array) -> Array:
     return scale.reshape(-1, *([1] * (values.ndim - 1)))
-
-
-def _layer(
-    stage: Stage, weight: Array, bias: Array | None, threshold: float, unit: Array
-) -> SnnLayer:
-    convolution = isinstance(stage.synapse, Conv2d)
-    return SnnLayer(
-        stage.synapse.name,
-        "conv" if convolution else "dense",
-        stage.input_shape,
-        stage.shape,
-        frozen(weight, np.float64),
-        None if bias is None else frozen(bias, np.float64),
-        threshold,
-        frozen(unit, np.float64),
-        readout=stage.readout,
-        geometry=stage.synapse.geometry if isinstance(stage.synapse, Conv2d) else ConvGeometry(),
-    )
 
 
 def _fit_unit(activation_nchw: Array, rate: Array, scale: Array) -> Array:

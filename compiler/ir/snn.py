@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from compiler.ir.geometry import Array, ConvGeometry, Shape
+import numpy as np
+
+from compiler.ir.ann import Conv2d
+from compiler.ir.geometry import Array, ConvGeometry, Shape, frozen
+from compiler.ir.stages import Stage
 
 Code = Literal["rate", "poisson", "latency", "host"]
 """Input codes. `host`: spikes that another network computes (compiler.ir.splitting)."""
@@ -57,6 +61,31 @@ class SnnLayer:
     readout: bool = False
     geometry: ConvGeometry = field(default_factory=ConvGeometry)
     reset: Reset = "zero"
+
+
+def snn_layer(
+    stage: Stage,
+    weight: Array,
+    bias: Array | None,
+    threshold: float,
+    unit: Array,
+    reset: Reset = "zero",
+) -> SnnLayer:
+    """The spiking layer in a stage's place; the arrays as in SnnLayer."""
+    convolution = stage.synapse if isinstance(stage.synapse, Conv2d) else None
+    return SnnLayer(
+        stage.synapse.name,
+        "conv" if convolution else "dense",
+        stage.input_shape,
+        stage.shape,
+        frozen(weight, np.float64),
+        None if bias is None else frozen(bias, np.float64),
+        threshold,
+        frozen(unit, np.float64),
+        readout=stage.readout,
+        geometry=convolution.geometry if convolution else ConvGeometry(),
+        reset=reset,
+    )
 
 
 @dataclass(frozen=True)

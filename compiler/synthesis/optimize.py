@@ -14,14 +14,13 @@ from compiler.config import SynthesisConfig
 from compiler.errors import ModelError, one_problem
 from compiler.ir.ann import AnnGraph, Dense
 from compiler.ir.device import compute_device
-from compiler.ir.geometry import Shape
 from compiler.ir.run_ann import to_module
 from compiler.ir.synthetic import SyntheticSet
 from compiler.synthesis.start import start_images
 from compiler.synthesis.targets import class_similarity, dirichlet_targets
 
 if TYPE_CHECKING:
-    from compiler.ir.geometry import Array
+    from compiler.ir.geometry import Array, Shape
 
 Progress = Callable[[int, int], None]
 Smoother = Callable[[torch.Tensor], torch.Tensor]
