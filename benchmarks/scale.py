@@ -129,7 +129,7 @@ def run_point(point: Point) -> dict[str, Any]:
         "seconds": statistics.median(seconds),
         "core_seconds": statistics.median(work),
         "samples_per_second": point.samples / statistics.median(seconds),
-        "macs_a_sample": point.timesteps * sum(_macs(layer) for layer in graph.layers),
+        "macs_a_sample": point.timesteps * _macs(graph),
         "memory_bytes": _memory("VmHWM"),
         "memory_between_runs_bytes": before,
     }
@@ -161,9 +161,11 @@ def _training(graph: SnnGraph, images: Any) -> Any:
     return step
 
 
-def _macs(layer: Any) -> int:
-    places = layer.shape[1] * layer.shape[2] if layer.kind == "conv" else 1
-    return int(layer.weight.size * places)
+def _macs(graph: SnnGraph) -> int:
+    """Multiply-accumulates of one time-step."""
+    from compiler.ir.geometry import products
+
+    return sum(products(layer.weight, layer.shape) for layer in graph.layers)
 
 
 def _memory(field: str) -> int:

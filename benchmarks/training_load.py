@@ -33,14 +33,11 @@ class Workload:
 
         Forward, gradients of the weights, and gradients of all inputs but the first layer's.
         """
+        from compiler.ir.geometry import products
+
         steps, samples = self.spikes_tnhwc.shape[:2]
-        layers = [_macs(layer) for layer in self.graph.layers]
+        layers = [products(layer.weight, layer.shape) for layer in self.graph.layers]
         return steps * samples * (3 * sum(layers) - layers[0])
-
-
-def _macs(layer: Any) -> int:
-    places = layer.shape[1] * layer.shape[2] if layer.kind == "conv" else 1
-    return int(layer.weight.size * places)
 
 
 def make_workload(quick: bool = False, seed: int = 0) -> Workload:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from compiler.errors import EnvironmentProblem, Problem
 from compiler.ir.chip import ChipGraph
+from compiler.ir.geometry import products
 from compiler.ir.snn import Encoding
 from netx_export import deployment_of, read_netx, write_netx
 from sim.child import end_group, start_child, wait_for
@@ -123,14 +124,14 @@ def run_lava(
 def time_limit_for(tasks: Sequence[Task]) -> float:
     """Seconds after which Lava is stopped unless told otherwise."""
     samples = sum(task.drive.samples for task in tasks)
-    products = sum(_products(task.graph) * task.drive.timesteps * task.drive.samples
-                   for task in tasks)  # fmt: skip
-    return START_SECONDS + SECONDS_PER_SAMPLE * samples + products / PRODUCTS_PER_SECOND
+    work = sum(_products(task.graph) * task.drive.timesteps * task.drive.samples
+               for task in tasks)  # fmt: skip
+    return START_SECONDS + SECONDS_PER_SAMPLE * samples + work / PRODUCTS_PER_SECOND
 
 
 def _products(graph: ChipGraph) -> int:
     """Products of a time-step where every input is multiplied."""
-    return sum(layer.weight.size * layer.shape[1] * layer.shape[2] for layer in graph.layers)
+    return sum(products(layer.weight, layer.shape) for layer in graph.layers)
 
 
 def _graph_of(network: str | os.PathLike[str] | ChipGraph, entries: int | None = None) -> ChipGraph:

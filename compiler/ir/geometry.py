@@ -45,3 +45,8 @@ class ConvGeometry:
         padded = size[axis] + sum(self.padding[axis])
         reach = self.dilation[axis] * (kernel[axis] - 1) + 1
         return (padded - reach) // self.stride[axis] + 1
+
+
+def products(weight: Array, shape: Shape) -> int:
+    """Products of a layer whose output is `shape` (C, H, W), those with the padding counted."""
+    return int(weight.size) * shape[1] * shape[2]
