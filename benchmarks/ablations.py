@@ -59,6 +59,8 @@ def _counts(*numbers: int) -> dict[str, Flags]:
     return {str(n): _set(synthesize__count=n + HELD_OUT, **held_out) for n in numbers}
 
 
+_SMOOTHED = {"synthesize__smoothness": 1.0, "synthesize__learning_rate": 0.04}
+
 AXES: Mapping[str, Axis] = {
     "images": Axis(
         "synthetic images to train on", _counts(500, 1000, 2000, 5000, 10_000, 20_000), "images",
@@ -77,6 +79,8 @@ AXES: Mapping[str, Axis] = {
                 synthesize__concentrations="[1.0]", synthesize__steps=12,
                 synthesize__learning_rate=0.2,
             ),
+            "smoothed": _set(**_SMOOTHED),
+            "smoothed with less contrast": _set(**_SMOOTHED, encrypt__lowest_contrast=0.3),
         },
     ),
     "percentile": Axis(

@@ -10,9 +10,13 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from compiler.ir.ann import AnnGraph
+    from compiler.ir.synthetic import SyntheticSet
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -76,6 +80,24 @@ def chip_joules(report: dict[str, Any]) -> float:
         for row in report["energy"]
         if row["model"] == ENERGY_MODEL and row["includes_input_layer"]
     )
+
+
+def training_images(data: str, graph: AnnGraph, count: int, seed: int) -> SyntheticSet:
+    """`count` real training images in the form of synthetic ones, half of them held out.
+
+    What the compile never has: studies show with it what synthetic images cost.
+    """
+    import numpy as np
+    from scipy.special import softmax
+
+    from compiler.ir.run_ann import run_ann
+    from compiler.ir.synthetic import SyntheticSet
+    from sim.datasets import load_dataset
+
+    images = load_dataset(data, graph.input_shape, count, seed, part="train").images_nchw
+    logits = run_ann(graph, images)
+    pixels = np.round(images * 255).astype(np.uint8)
+    return SyntheticSet(pixels, softmax(logits, 1).astype(np.float32), logits, len(pixels) // 2)
 
 
 def spread(values: Iterable[float], digits: int = 1) -> str:

@@ -1,14 +1,15 @@
 """`python benchmarks/conversion.py`: what every measure of the data-free conversion is worth.
 
 Each row changes one setting of the defaults and converts anew, without training, for every
-seed; the figures are over real test images, which only this script reads. The last row is
-what is left without any of the measures.
+seed; the figures are over real test images, which only this script reads. One row has none of
+the measures, the last real training images in place of synthetic ones, which the product never
+has. `detail` is the mean difference of neighbouring pixels, of the images that balance thresholds.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,28 +23,37 @@ if TYPE_CHECKING:
     from compiler.config import CompileConfig
     from compiler.ir.ann import AnnGraph
     from compiler.ir.geometry import Array
+    from compiler.ir.synthetic import SyntheticSet
 
-WITHOUT: dict[str, dict[str, dict[str, Any]]] = {
+_PUBLISHED = {"temperature_low": 1.0, "temperature_high": 20.0}
+REAL = "real images"
+CHANGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "defaults": {},
-    "temperatures 1 to 20": {"synthesize": {"temperature_low": 1.0, "temperature_high": 20.0}},
+    "temperatures 1 to 20": {"synthesize": _PUBLISHED},
     "temperatures 0.5 to 3": {"synthesize": {"temperature_low": 0.5, "temperature_high": 3.0}},
     "start images, hardly optimized": {"synthesize": {"steps": 1, "learning_rate": 1e-6}},
     "threshold = percentile": {"convert": {"threshold_scales": (1.0,)}},
     "percentiles 99 and 99.9": {"convert": {"percentiles": (99.0, 99.9)}},
     "no correction of the bias": {"convert": {"bias_passes": 0}},
     "three corrections": {"convert": {"bias_passes": 3}},
-}
-WITHOUT["none of them"] = {
-    "synthesize": WITHOUT["temperatures 1 to 20"]["synthesize"],
-    "convert": {"threshold_scales": (1.0,), "percentiles": (99.0,), "bias_passes": 0},
+    "smoothed steps": {"synthesize": {"smoothness": 1.0, "learning_rate": 0.04}},
+    "none of them": {
+        "synthesize": _PUBLISHED,
+        "convert": {"threshold_scales": (1.0,), "percentiles": (99.0,), "bias_passes": 0},
+    },
+    REAL: {},
 }
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A lowered network and the real images that it is measured on."""
+    """A lowered network and the real images that it is measured on.
+
+    data: the images' specification, of which REAL takes the training images.
+    """
 
     graph: AnnGraph
+    data: str
     images_nchw: Array
     labels_n: Array
     teacher_nk: Array
@@ -59,7 +69,8 @@ class Subject:
 @click.option("--seeds", default="0,1,2", show_default=True)
 @click.option("--count", type=click.IntRange(64), default=1024, show_default=True,
               help="Synthetic images, half of them held out.")  # fmt: skip
-@click.option("--only", multiple=True, help="Rows to run [all].")
+@click.option("--only", multiple=True, type=click.Choice(list(CHANGES)), metavar="ROW",
+              help="A row to run [all]; may be repeated.")  # fmt: skip
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write a JSON file too.")
 def ablate(model: str, json_file: Path | None, **options: Any) -> None:
     """Convert MODEL (a file as for the compile, or a preset's name) in several ways."""
@@ -69,22 +80,19 @@ def ablate(model: str, json_file: Path | None, **options: Any) -> None:
     if json_file is not None:
         check_writable(json_file)
     subject = _subject(model, options)
-    seeds = whole_numbers(options["seeds"])
-    wanted = [name for name in WITHOUT if not options["only"] or name in options["only"]]
-    rows = []
-    for name in wanted:
-        found = [_measure(subject, _config(WITHOUT[name], seed, options)) for seed in seeds]
+    ann = float((subject.teacher_nk.argmax(1) == subject.labels_n).mean())
+    rows: list[dict[str, Any]] = []
+    for name in options["only"] or CHANGES:
+        found = [
+            _measure(subject, name, _config(CHANGES[name], seed, options))
+            for seed in whole_numbers(options["seeds"])
+        ]
         rows.append({"name": name, "runs": found})
         click.echo(f"{name}: {_brief(found)}", err=True)
-    ann = float((subject.teacher_nk.argmax(1) == subject.labels_n).mean())
-    make_console().print(
-        plain_table(
-            [f"ANN {ann:.1%}", "accuracy", "agrees", "KL", "synthetic KL", "spikes"],
-            list(_table(rows)),
-        )
-    )
-    if json_file is not None:
-        write_json(json_file, {"model": model, "ann_accuracy": ann, **options, "rows": rows})
+        if json_file is not None:
+            write_json(json_file, {"model": model, "ann_accuracy": ann, **options, "rows": rows})
+    titles = [f"ANN {ann:.1%}", *(title for title, *_ in COLUMNS.values())]
+    make_console().print(plain_table(titles, list(_table(rows))))
 
 
 def _subject(model: str, options: dict[str, Any]) -> Subject:
@@ -104,10 +112,13 @@ def _subject(model: str, options: dict[str, Any]) -> Subject:
         graph = load_model(model, mean=mean, std=std)
     graph = lower(graph).graph
     data = load_dataset(options["data"], graph.input_shape, options["samples"], 0)
-    return Subject(graph, data.images_nchw, data.labels, run_ann(graph, data.images_nchw))
+    teacher = run_ann(graph, data.images_nchw)
+    return Subject(graph, options["data"], data.images_nchw, data.labels, teacher)
 
 
-def _config(changes: dict[str, dict[str, Any]], seed: int, options: dict[str, Any]) -> Any:
+def _config(
+    changes: Mapping[str, Mapping[str, Any]], seed: int, options: dict[str, Any]
+) -> CompileConfig:
     from compiler.config import CompileConfig
 
     config = CompileConfig(seed=seed)
@@ -121,17 +132,16 @@ def _config(changes: dict[str, dict[str, Any]], seed: int, options: dict[str, An
     )
 
 
-def _measure(subject: Subject, config: CompileConfig) -> dict[str, Any]:
+def _measure(subject: Subject, name: str, config: CompileConfig) -> dict[str, Any]:
     """Figures of one conversion, in integers, over the real images."""
     import numpy as np
 
     from compiler.conversion import convert
     from compiler.ir.snn import Encoding
     from compiler.quantization import quantize
-    from compiler.synthesis import synthesize
     from sim.reference import simulate
 
-    synthetic = synthesize(subject.graph, config.synthesize, config.seed)
+    synthetic = _images(subject, name, config)
     found = convert(subject.graph, synthetic, config.convert, Encoding("rate"))
     result = simulate(quantize(found.graph), subject.images_nchw)
     # the simulator's voltage is in state units, 64 a mantissa
@@ -146,7 +156,24 @@ def _measure(subject: Subject, config: CompileConfig) -> dict[str, Any]:
         "percentile": found.chosen.percentile,
         "threshold_scale": found.chosen.threshold_scale,
         "spikes_per_sample": float(sum(layer.spikes_n.mean() for layer in result.layers)),
+        "detail": _detail(synthetic.pixels(slice(None))),
     }
+
+
+def _images(subject: Subject, name: str, config: CompileConfig) -> SyntheticSet:
+    from benchmarks.compiles import training_images
+    from compiler.synthesis import synthesize
+
+    if name != REAL:
+        return synthesize(subject.graph, config.synthesize, config.seed)
+    return training_images(subject.data, subject.graph, config.synthesize.count, config.seed)
+
+
+def _detail(images_nchw: Array) -> float:
+    """Mean absolute difference of horizontal neighbours, pixels in [0, 1]."""
+    import numpy as np
+
+    return float(np.abs(np.diff(images_nchw, axis=3)).mean())
 
 
 def _divergence(wanted: Array, found: Array) -> float:
@@ -158,24 +185,28 @@ def _divergence(wanted: Array, found: Array) -> float:
     return float(np.mean(np.sum(np.exp(first) * (first - second), axis=1)))
 
 
+COLUMNS: Mapping[str, tuple[str, float, int]] = {
+    "accuracy": ("accuracy, %", 100, 1),
+    "agreement": ("agrees, %", 100, 1),
+    "divergence": ("KL", 1, 3),
+    "synthetic_divergence": ("synthetic KL", 1, 3),
+    "spikes_per_sample": ("spikes", 1, 0),
+    "detail": ("detail", 1, 3),
+}
+"""Figure of a run -> title, factor and digits of its column."""
+
+
 def _table(rows: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
+    from benchmarks.compiles import spread
+
     for row in rows:
         yield [
             row["name"],
-            _spread(row, "accuracy", 100, 1, " %"),
-            _spread(row, "agreement", 100, 1, " %"),
-            _spread(row, "divergence", 1, 3),
-            _spread(row, "synthetic_divergence", 1, 3),
-            _spread(row, "spikes_per_sample", 1, 0),
+            *(
+                spread((unit * run[key] for run in row["runs"]), digits)
+                for key, (_, unit, digits) in COLUMNS.items()
+            ),
         ]
-
-
-def _spread(row: dict[str, Any], key: str, unit: float, digits: int, end: str = "") -> str:
-    import numpy as np
-
-    values = [unit * run[key] for run in row["runs"]]
-    deviation = np.std(values, ddof=1) if len(values) > 1 else 0.0
-    return f"{np.mean(values):.{digits}f} ± {deviation:.{digits}f}{end}"
 
 
 def _brief(found: list[dict[str, Any]]) -> str:

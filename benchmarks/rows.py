@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -26,12 +26,9 @@ from benchmarks.compiles import (
     subject_flags,
     subject_name,
     synops,
+    training_images,
     whole_numbers,
 )
-
-if TYPE_CHECKING:
-    from compiler.ir.ann import AnnGraph
-    from compiler.ir.synthetic import SyntheticSet
 
 WITHOUT_DISTILLATION = ("--set", "encrypt.distill_share=0", "--set", "encrypt.hidden_weight=0")
 PUBLISHED = {"converted": "published, converted",
@@ -127,26 +124,11 @@ def _with_real_images(
 
     graph = load(AnnGraph, folder / "private" / "matched.safetensors")
     config = with_overrides(CompileConfig(seed=seed), {"convert": {"timesteps": timesteps}})
-    real = _training_images(data, graph, seed, config.synthesize.held_out)
+    real = training_images(data, graph, 2 * config.synthesize.held_out, seed)
     network = convert(graph, real, config.convert, Encoding("rate", seed)).graph
     test = load_dataset(data, graph.input_shape, samples, seed)
     answers = simulate(quantize(network), test.images_nchw).predictions_n
     return float(np.mean(answers == test.labels))
-
-
-def _training_images(data: str, graph: AnnGraph, seed: int, held_out: int) -> SyntheticSet:
-    """Training images in the form of synthetic ones, half of them held out."""
-    import numpy as np
-    from scipy.special import softmax
-
-    from compiler.ir.run_ann import run_ann
-    from compiler.ir.synthetic import SyntheticSet
-    from sim.datasets import load_dataset
-
-    images = load_dataset(data, graph.input_shape, 2 * held_out, seed, part="train").images_nchw
-    logits = run_ann(graph, images)
-    pixels = np.round(images * 255).astype(np.uint8)
-    return SyntheticSet(pixels, softmax(logits, 1).astype(np.float32), logits, len(pixels) // 2)
 
 
 def _published(subject: str, out: Path, seed: int, timesteps: int, ann: Path) -> dict[str, float]:

@@ -187,14 +187,7 @@ class _Bench:
 
 def _macs_of_a_step(graph: AnnGraph) -> int:
     """Multiply-accumulates of an image's forward run and of the gradient of its pixels."""
-    import numpy as np
-
-    from compiler.ir.ann import Conv2d
+    from compiler.ir.geometry import products
     from compiler.ir.stages import stages
 
-    total = 0
-    for stage in stages(graph):
-        conv = isinstance(stage.synapse, Conv2d)
-        places = int(np.prod(stage.shape[1:])) if conv else 1
-        total += 2 * int(stage.synapse.weight.size) * places
-    return total
+    return sum(2 * products(stage.synapse.weight, stage.shape) for stage in stages(graph))

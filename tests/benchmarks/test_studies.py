@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 
-from benchmarks import ablations, compiles, paper, privacy, rows
+from benchmarks import ablations, compiles, conversion, paper, privacy, rows
 from compiler.export import export
 from compiler.options import make_request
 
@@ -23,6 +24,19 @@ def test_every_point_is_a_compile_of_its_own(axis: str) -> None:
         given = export.make_context("export", ["--preset", "digits", *flags]).params
         found.append(make_request(given, "").config)
     assert all(one != other for one, other in combinations(found, 2))
+
+
+def test_every_row_of_the_conversion_is_one_of_its_own() -> None:
+    options = {"count": 64, "timesteps": 16}
+    found = {name: conversion._config(changed, 3, options)
+             for name, changed in conversion.CHANGES.items()}  # fmt: skip
+    assert found.pop(conversion.REAL) == found["defaults"], "only the images differ"
+    assert all(one != other for one, other in combinations(found.values(), 2))
+
+
+def test_detail_is_the_difference_of_horizontal_neighbours() -> None:
+    pixels = np.array([[0.0, 0.5, 0.25], [1.0, 1.0, 0.0]], np.float32).reshape(1, 1, 2, 3)
+    assert conversion._detail(pixels) == (0.5 + 0.25 + 0 + 1) / 4
 
 
 def row(axis: str, point: str, seed: int, accuracy: float) -> dict[str, Any]:
