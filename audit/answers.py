@@ -12,6 +12,7 @@ import numpy as np
 from audit.cache import Cache
 from audit.inputs import AuditData
 from audit.metrics.intervals import mean_estimate
+from compiler.errors import DataError, one_problem
 from compiler.ir.geometry import Array
 from compiler.ir.run_ann import run_ann
 from compiler.run_folder import key_of
@@ -35,12 +36,14 @@ class Answers:
     """A subject's logits on training images (members) and on test images (others).
 
     members, others: (logits_nk, labels_n); readings: for each network that the weights were
-    put back into, its right answers on the same test images, bool (N,).
+    put back into, its right answers on the same test images, bool (N,); needed: for each of them
+    the `queries` to the spiking network and the `extras` that it takes beside the file.
     """
 
     members: tuple[Array, Array]
     others: tuple[Array, Array]
     readings: dict[str, Array]
+    needed: dict[str, dict[str, Any]]
 
     @property
     def right_n(self) -> Array:
@@ -62,6 +65,7 @@ class Answers:
             "accuracy_on_training_images": float(training.mean()),
             "test_images": len(self.right_n),
             "reconverted": {name: float(right.mean()) for name, right in self.readings.items()},
+            "readings": self.needed,
         }
 
 
@@ -80,20 +84,21 @@ def ask_subjects(
     read: the readings of a subject's weights, audit.reconversion.reconversions unless given.
     """
     from audit.reconversion import reconversions
-    from sim.datasets import choose_evenly
 
     most = QUICK_IMAGES if quick else FULL_IMAGES
-    chosen = []
-    for part in (data.training, data.test):
-        index = choose_evenly(part.labels, min(most, len(part)), seed)
-        chosen.append((part.images_nchw[index], part.labels[index]))
+    parts = (data.training, data.test)
+    indices = chosen_alike(data.training.labels, data.test.labels, most, seed)
+    chosen = [
+        (part.images_nchw[index], part.labels[index])
+        for part, index in zip(parts, indices, strict=True)
+    ]
     shown = [data.training.fingerprint, data.test.fingerprint, most]
     answers: dict[str, Answers] = {}
     for done, subject in enumerate(subjects):
         progress(done, len(subjects))
         own = key_of(key, subject.fingerprint, shown)
         make = partial(_ask, subject, chosen, seed, read or reconversions)
-        arrays, _, _ = cache.arrays(f"{subject.name}.answers", own, make)
+        arrays, facts, _ = cache.arrays(f"{subject.name}.answers", own, make)
         (_, member_labels), (_, other_labels) = chosen
         answers[subject.name] = Answers(
             (arrays["members"], member_labels),
@@ -103,8 +108,43 @@ def ask_subjects(
                 for name, logits in arrays.items()
                 if name.startswith(READING)
             },
+            facts["readings"],
         )
     return answers
+
+
+def chosen_alike(first_n: Array, second_n: Array, most: int, seed: int) -> tuple[Array, Array]:
+    """Indices of as many images of each class in one part as in the other, at most `most` each.
+
+    What tells the parts apart is then no difference of how often the classes are in them. As
+    even over the classes as the smaller number of each class allows.
+    """
+    from sim.datasets import choose_evenly
+
+    labels = np.union1d(first_n, second_n)
+    counts = [np.minimum(np.sum(first_n == label), np.sum(second_n == label)) for label in labels]
+    both = np.repeat(labels, counts)
+    if not len(both):
+        raise one_problem(
+            DataError,
+            "training and test part have no class in common",
+            "the data",
+            "every class in one part alone",
+            "classes with images in both parts",
+            "divide the images anew",
+        )
+    wanted = both[choose_evenly(both, min(most, len(both)), seed)]
+    generator = np.random.default_rng(seed)
+    return _drawn(first_n, wanted, generator), _drawn(second_n, wanted, generator)
+
+
+def _drawn(labels_n: Array, wanted_n: Array, generator: np.random.Generator) -> Array:
+    """Sorted indices of as many images of each class as `wanted_n` names it."""
+    found = [
+        generator.permutation(np.flatnonzero(labels_n == label))[: np.sum(wanted_n == label)]
+        for label in np.unique(wanted_n)
+    ]
+    return np.sort(np.concatenate(found))
 
 
 def _ask(
@@ -115,6 +155,8 @@ def _ask(
         "members": np.asarray(subject.logits(members), np.float64),
         "others": np.asarray(subject.logits(others), np.float64),
     }
+    needed = {}
     for made in read(subject, seed):
         arrays[READING + made.name] = run_ann(made.graph, others)
-    return arrays, {}
+        needed[made.name] = {"queries": made.queries, "extras": made.extras}
+    return arrays, {"readings": needed}

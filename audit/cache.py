@@ -12,12 +12,14 @@ from typing import Any, cast
 import numpy as np
 
 import audit
+import compiler
 from audit.attacks import AttackImages
 from compiler.ir.geometry import Array
 from compiler.report import plain
 from compiler.run_folder import key_of
 from compiler.store import write_bytes
 from compiler.versions import tool_versions
+from sim import reference
 
 _KEY = "about"
 
@@ -37,18 +39,25 @@ JUDGING_FILES = (
 programs of their own."""
 
 
+MAKING = ("chip", "conversion", "ir", "quantization", "synthesis")
+"""Parts of the compile that attacks and subjects are made with."""
+
+
 def code_key(program: str | None = None) -> str:
     """Hash of the versions and of the source that makes images: other code, other images.
 
     program: the package below `audit`, if any, that makes images of its own.
     """
-    folder = Path(audit.__file__).parent
+    folder, others = Path(audit.__file__).parent, Path(compiler.__file__).parent
     apart = {*JUDGING} - {program}
     paths = [
         path
         for path in sorted(folder.rglob("*.py"))
         if path.relative_to(folder).parts[0] not in apart and path.stem not in JUDGING_FILES
     ]
+    for part in MAKING:
+        paths += sorted((others / part).rglob("*.py"))
+    paths.append(Path(reference.__file__))
     return key_of(tool_versions(), [path.read_text(encoding="utf-8") for path in paths])
 
 

@@ -13,10 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audit.judges.judge import Judge, find_judges
-from compiler.errors import DataError, EnvironmentProblem, ModelError, Problem, one_problem
+from compiler.errors import (
+    CompilerError,
+    DataError,
+    EnvironmentProblem,
+    ModelError,
+    Problem,
+    one_problem,
+)
 
 if TYPE_CHECKING:
     from compiler.ir.ann import AnnGraph
+    from compiler.ir.geometry import Shape
     from sim.datasets import Dataset
 
 FILES = (
@@ -31,7 +39,6 @@ FILES = (
 )
 """Files of a finished compile that the audit, or the page with its results, reads."""
 
-AUDIT_JSON = "audit.json"
 PRIVATE = Path("private") / "audit"
 """Where the images made by the attacks lie, inside RUN_DIR."""
 
@@ -90,8 +97,29 @@ def open_finished_run(path: Path) -> FinishedRun:
         problems = list(_changed_files(path, hashes))
     if problems:
         raise ModelError("the compile cannot be audited", problems)
-    report = json.loads((path / "report.json").read_text(encoding="utf-8"))
+    report = _read_json(path / "report.json")
     return FinishedRun(path, report, hashes["model.net"], hashes)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(content, dict):
+        raise _damaged(path, "no object")
+    return content
+
+
+def _damaged(path: Path, found: str) -> CompilerError:
+    return one_problem(
+        ModelError,
+        "the compile cannot be audited",
+        str(path),
+        found,
+        "the file that the compile wrote",
+        "compile again into this folder: stages that are still whole are read again",
+    )
 
 
 def _missing_files(path: Path) -> Iterator[Problem]:
@@ -115,10 +143,13 @@ def _missing_files(path: Path) -> Iterator[Problem]:
 
 def _changed_files(path: Path, hashes: dict[str, str]) -> Iterator[Problem]:
     """Files whose bytes are not those that the manifest noted."""
-    content = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    content = _read_json(path / "manifest.json")
     noted: dict[str, str] = {}
-    for stage in content["stages"].values():
-        noted |= stage["files"]
+    try:
+        for stage in content["stages"].values():
+            noted |= stage["files"]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(path / "manifest.json", f"no stages with their files ({error!r})") from error
     for name, digest in hashes.items():
         if noted.get(name) != digest:
             yield Problem(
@@ -155,8 +186,6 @@ def load_parts(run: FinishedRun, ann: AnnGraph, spec: str | None) -> AuditData:
     spec: as for --data; None for the data that the compile was evaluated on.
     Raises DataError where there is none, where it does not fit, or has no training part.
     """
-    from sim.datasets import class_name_note, load_dataset
-
     name = spec or (run.report.get("evaluation") or {}).get("data")
     if not name:
         raise one_problem(
@@ -167,24 +196,44 @@ def load_parts(run: FinishedRun, ann: AnnGraph, spec: str | None) -> AuditData:
             "a data set with a training and a test part",
             "name the data that the network was trained on: --data DATA",
         )
-    shape, classes = ann.input_shape, ann.classes
-    test = load_dataset(name, shape, classes=classes)
-    training = load_dataset(name, shape, part="train", classes=classes)
+    return audit_data(name, ann)
+
+
+def audit_data(spec: str, ann: AnnGraph) -> AuditData:
+    """Both parts of the data `spec`, which the ANN was made for; DataError as load_parts."""
+    from sim.datasets import class_name_note
+
+    training, test = load_both(spec, ann.input_shape, ann.classes)
+    note = class_name_note(ann.class_names, test)
+    names = ann.class_names or test.class_names
+    return AuditData(spec, test, training, names, (note,) if note else ())
+
+
+def load_both(
+    spec: str, shape: Shape | None = None, classes: int | None = None
+) -> tuple[Dataset, Dataset]:
+    """Training and test part, the latter in the shape of the former unless `shape` is given.
+
+    Raises DataError where the images are the same ones.
+    """
+    from sim.datasets import load_dataset
+
+    training = load_dataset(spec, shape, part="train", classes=classes)
+    _, channels, height, width = training.images_nchw.shape
+    known = classes or len(training.class_names)
+    test = load_dataset(spec, (channels, height, width), classes=known)
     if training.fingerprint == test.fingerprint:
         raise one_problem(
             DataError,
             "the data has one part only",
-            name,
+            spec,
             "the same images for training and for test",
             "training images that the network saw and test images that it did not",
             "name data with both parts (npz: x_train and x_test; imagefolder: train/ and test/)",
         )
-    note = class_name_note(ann.class_names, test)
-    return AuditData(
-        name, test, training, ann.class_names or test.class_names, (note,) if note else ()
-    )
+    return training, test
 
 
-def load_judges_for(data: AuditData, folder: Path | None) -> tuple[Judge, ...]:
-    """The judges of the data; see audit.judges.judge.find_judges."""
-    return find_judges(data.test, folder)
+def load_judges_for(data: AuditData, ann: AnnGraph, folder: Path | None) -> tuple[Judge, ...]:
+    """The judges of the data for the ANN's classes; see audit.judges.judge.find_judges."""
+    return find_judges(data.test, folder, ann.classes)

@@ -50,8 +50,9 @@ def leakage(json_file: Path | None, pictures: bool, quiet: bool, **options: Any)
 
     Attacks make images of every class from the trained network, from the converted one, from
     model.net and from random weights; judges that never saw these networks say what they
-    recognise. Writes RUN_DIR/audit.json, contact sheets into RUN_DIR/private/audit, and a
-    section of RUN_DIR/report.html. An interrupted audit goes on where it stopped.
+    recognise. Writes RUN_DIR/audit.json (audit-withheld-N.json with --withheld N), contact sheets
+    into RUN_DIR/private/audit, and a section of RUN_DIR/report.html. An interrupted audit goes on
+    where it stopped.
     """
     from audit.inputs import locked, open_finished_run
     from audit.measure import Request, run_audit
@@ -64,28 +65,40 @@ def leakage(json_file: Path | None, pictures: bool, quiet: bool, **options: Any)
     try:
         with locked(open_finished_run(options["run_dir"])):
             outcome = run_audit(Request(command=command, **options), screen)
-            _write(options["run_dir"], outcome, pictures)
+            written = _write(options["run_dir"], outcome, pictures)
     finally:
         screen.close()
     if json_file is not None:
         write_json(json_file, outcome.fields)
     if not quiet and not to_stdout(json_file):
         show(outcome.fields)
-        click.echo(f"\nwritten: {options['run_dir'] / 'audit.json'}, report.html; "
-                   f"contact sheets in {options['run_dir'] / 'private' / 'audit'}")  # fmt: skip
+        click.echo("\n" + "\n".join(written))
 
 
-def _write(run_dir: Path, outcome: Outcome, pictures: bool) -> None:
-    """audit.json, the contact sheets and the page."""
-    from audit.inputs import AUDIT_JSON, PRIVATE
+def _write(run_dir: Path, outcome: Outcome, pictures: bool) -> list[str]:
+    """The result, the contact sheets and the page; returns what to say of them."""
+    from audit.inputs import PRIVATE
     from audit.sheets import write_sheets
-    from compiler.report import add_leakage
+    from compiler.report import add_leakage, audit_file, read_audit
 
-    names = write_sheets(run_dir / PRIVATE, outcome.images, outcome.data)
-    shown = [str(PRIVATE / name) for name in names] if pictures else []
-    outcome.fields["pictures"] = shown
-    write_json(run_dir / AUDIT_JSON, outcome.fields)
+    withheld = outcome.fields["withheld_layers"]
+    folder = PRIVATE / f"withheld-{withheld}" if withheld else PRIVATE
+    result = run_dir / audit_file(withheld)
+    lost = _lost(read_audit(result), outcome.fields)
+    (run_dir / folder).mkdir(exist_ok=True)
+    names = write_sheets(run_dir / folder, outcome.images, outcome.data)
+    outcome.fields["pictures"] = [str(folder / name) for name in names] if pictures else []
+    write_json(result, outcome.fields)
     add_leakage(run_dir)
+    return [*lost, f"written: {result}, report.html; contact sheets in {run_dir / folder}"]
+
+
+def _lost(before: dict[str, Any] | None, fields: dict[str, Any]) -> list[str]:
+    """What the result that is replaced had and the new one has not."""
+    lost = [name for name in (before or {}).get("attacks", ()) if name not in fields["attacks"]]
+    if not lost:
+        return []
+    return [f"no longer in it: {', '.join(lost)}; without --attacks the audit takes them up again"]
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -1,7 +1,7 @@
 """The audit from a finished compile to the fields of audit.json.
 
-Order: real images and judges; images of every attack on every subject; the subjects' answers on
-training and test images; what it comes to. Images and answers are kept in RUN_DIR/private/audit, so
+Order: real images and judges; the subjects' answers on training and test images; images of every
+attack on every subject; what it comes to. Images and answers are kept in RUN_DIR/private/audit, so
 that an interrupted audit goes on.
 """
 
@@ -14,21 +14,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from audit.answers import Answers, ask_subjects
-from audit.assess import Assessor, make_assessor, noise_images, real_images
+from audit.assess import Assessor, Features, make_assessor, noise_images, real_images
 from audit.attacks import ATTACKS, FULL, QUICK, Attack, AttackImages, Budget
 from audit.cache import Cache, code_key
 from audit.inputs import AuditData, FinishedRun, load_judges_for, load_parts, open_finished_run
 from audit.judges.judge import Judge
 from audit.membership import attack_membership
+from audit.metrics.intervals import mean_estimate
 from audit.metrics.nearest import nearer_to_members
 from audit.metrics.recognition import Recognition
 from audit.subjects import Subject, load_subjects
 from audit.summary import check_sanity, summarise
 from compiler.errors import DataError, UsageError, one_problem
+from compiler.report import AUDIT_SCHEMA
 from compiler.run_folder import key_of
 
-AUDIT_SCHEMA = 1
 IMAGES = "images"
 """Where real images and noise stand among the attacks of a subject: nobody made them."""
 
@@ -76,6 +79,17 @@ class Audit:
     budget: Budget
     cache: Cache
     key: str
+    inception: Features | None = None
+
+    @property
+    def access(self) -> dict[str, str]:
+        """Attack -> `weights` or `queries`.
+
+        Where layers are withheld there is no whole network to ask, and the attacker asks the one
+        that he has put together from the file.
+        """
+        withheld = self.request.withheld
+        return {one.name: "weights" if withheld else one.access for one in self.attacks}
 
     @property
     def set_size(self) -> int:
@@ -99,18 +113,19 @@ def run_audit(request: Request, watcher: Watcher) -> Outcome:
     AuditError where the converted network did not come out as leaky as the ANN.
     """
     audit = watched(watcher, "Reading the compile, the images, the judges", _prepare, request)
+    answers = watched(watcher, "Asking the networks about real images", _answers, audit, watcher)
+    check_known(answers["ann"], audit.data, request.seed)
     made = {attack.name: make_images(audit, attack, watcher) for attack in audit.attacks}
     images = {
         subject.name: {attack: made[attack][subject.name] for attack in made}
         for subject in audit.subjects
     }
     assessor = watched(watcher, "Preparing the real images", prepare_assessor, audit)
-    answers = watched(watcher, "Asking the networks about real images", _answers, audit, watcher)
     judged, entries = watched(watcher, "Judging all images", judge_images, audit, assessor, images)
     summary = summarise(
         {name: judged[name] for name in images},
         judged["real"][IMAGES],
-        {attack.name: attack.access for attack in audit.attacks},
+        audit.access,
         request.seed,
     )
     check_sanity(summary, request.quick)
@@ -145,6 +160,7 @@ def watched(watcher: Watcher, title: str, step: Any, *arguments: Any) -> Any:
 
 
 def _prepare(request: Request) -> Audit:
+    from audit.metrics.inception import InceptionFeatures
     from compiler.ir.ann import AnnGraph
     from compiler.store import load
 
@@ -152,7 +168,7 @@ def _prepare(request: Request) -> Audit:
     run = open_finished_run(request.run_dir)
     ann = load(AnnGraph, run.path / "private" / "ann.safetensors")
     data = load_parts(run, ann, request.data)
-    judges = load_judges_for(data, request.judges)
+    judges = load_judges_for(data, ann, request.judges)
     return Audit(
         request=request,
         run=run,
@@ -163,6 +179,7 @@ def _prepare(request: Request) -> Audit:
         budget=QUICK if request.quick else FULL,
         cache=Cache(run.private),
         key=key_of(code_key(), request.seed),
+        inception=InceptionFeatures(request.inception) if request.inception else None,
     )
 
 
@@ -212,29 +229,33 @@ def _part(audit: Audit, watcher: Watcher, place: int) -> Callable[[int, int], No
 
 def prepare_assessor(audit: Audit) -> Assessor:
     """What judges images, with the real ones to compare them with."""
-    from audit.metrics.inception import InceptionFeatures
-
-    file = audit.request.inception
-    inception = InceptionFeatures(file) if file else None
-    return make_assessor(audit.data, audit.judges, audit.set_size, audit.request.seed, inception)
+    return make_assessor(
+        audit.data, audit.judges, audit.set_size, audit.request.seed, audit.inception
+    )
 
 
 def _answers(audit: Audit, watcher: Watcher) -> dict[str, Answers]:
-    answers = ask_subjects(
+    return ask_subjects(
         audit.subjects, audit.data, audit.request.quick, audit.request.seed, audit.cache,
         audit.key, watcher.progress,
     )  # fmt: skip
-    known, chance = answers["ann"].accuracy, 1 / len(audit.data.class_names)
-    if known < 2 * chance:
+
+
+def check_known(ann: Answers, data: AuditData, seed: int) -> None:
+    """DataError unless the ANN knows the test images better than naming one class would."""
+    known = mean_estimate(ann.right_n, seed)
+    _, counts = np.unique(ann.others[1], return_counts=True)
+    chance = counts.max() / counts.sum()
+    if known.low <= chance:
         raise one_problem(
             DataError,
             "the network does not know these images",
-            audit.data.spec,
-            f"{known:.1%} right answers of the ANN, where guessing gives {chance:.1%}",
+            data.spec,
+            f"{known.value:.1%} ({known.low:.1%} to {known.high:.1%}) right answers of the ANN, "
+            f"where the most frequent class alone has {chance:.1%}",
             "the data that the network was trained for, with the same order of classes",
             "name that data: --data DATA",
         )
-    return answers
 
 
 def judge_images(
@@ -295,14 +316,13 @@ def subject_rows(
 
 def _weights(audit: Audit, subject: Subject) -> dict[str, Any]:
     """weight_change and weight_cosine by layer, against the converted network."""
-    from audit.reconversion import weight_distances
+    from audit.reconversion import as_fields, weight_distances
 
     converted = next(other for other in audit.subjects if other.name == "converted")
     moved = weight_distances(subject, converted)
-    return {
-        "weight_change": {layer: found.change for layer, found in moved.items()},
-        "weight_cosine": {layer: found.cosine for layer, found in moved.items()},
-    }
+    for layer in [*moved][: audit.request.withheld if subject.name == "encrypted" else 0]:
+        del moved[layer]  # the attacker's guess, which nobody trained
+    return as_fields(moved)
 
 
 def _without_nearest(entries: dict[str, Any]) -> dict[str, Any]:
@@ -376,7 +396,7 @@ def provenance(
             attack.name: {
                 "title": attack.title,
                 "family": attack.family,
-                "access": attack.access,
+                "access": audit.access[attack.name],
                 "extras": attack.extras,
             }
             for attack in audit.attacks

@@ -50,9 +50,10 @@ def attack_membership(
 ) -> dict[str, Any]:
     """How well each score tells members from others.
 
-    members, others: (logits_nk, labels_n). Returns `best` (the score with the largest AUC),
-    its `auc` and `tpr_at`, and all `scores`. A rate that so few images cannot show is None,
-    with the reason in `tpr_notes`.
+    members, others: (logits_nk, labels_n), as many of a class in either. Returns `best`, the
+    score with the largest AUC, that `auc`, for each false-positive rate under `tpr_at` the
+    largest true-positive rate with its score, and all `scores`. A rate that so few images cannot
+    show is None, with the reason in `tpr_notes`.
     """
     scale = _scale(np.concatenate([members[0], others[0]]))
     ins, outs = membership_scores(*members, scale), membership_scores(*others, scale)
@@ -67,10 +68,18 @@ def attack_membership(
         "others": len(others[1]),
         "best": best,
         "auc": rows[best]["auc"],
-        "tpr_at": rows[best]["tpr_at"],
+        "tpr_at": {str(rate): _best_rate(rows, str(rate)) for rate in FALSE_POSITIVE_RATES},
         "tpr_notes": notes,
         "scores": rows,
     }
+
+
+def _best_rate(rows: dict[str, Any], rate: str) -> dict[str, Any] | None:
+    found = {name: row["tpr_at"][rate] for name, row in rows.items()}
+    if None in found.values():
+        return None
+    score = max(found, key=lambda name: float(found[name]["value"]))
+    return {"score": score, **found[score]}
 
 
 def resolution_note(others: int, rate: float) -> str | None:

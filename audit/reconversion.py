@@ -7,6 +7,8 @@ re-converted network itself, and fine-tune it on public noise towards the file's
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -56,7 +58,12 @@ class Reconversion:
 
 @dataclass(frozen=True)
 class WeightDistance:
-    """change: norm(other - weight) / norm(weight); cosine: of the angle between the two."""
+    """change: least norm(a * other - weight) / norm(weight) over all factors a; cosine: of the
+    angle between the two.
+
+    A factor of the whole layer, such as another threshold or current decay brings, changes nothing
+    that an attacker could not undo. change is the sine of the angle.
+    """
 
     change: float
     cosine: float
@@ -168,7 +175,7 @@ def _with_tensors(layer: AnnLayer, tensors: dict[str, Tensor]) -> AnnLayer:
 
 
 def weight_distances(subject: Subject, converted: Subject) -> dict[str, WeightDistance]:
-    """How far each layer's weights, over its threshold, are from the converted network's.
+    """How far each layer's weights are from the converted network's.
 
     Those are the ANN's own weights but for factors of whole rows and columns, and rounding.
     """
@@ -176,12 +183,22 @@ def weight_distances(subject: Subject, converted: Subject) -> dict[str, WeightDi
     if not isinstance(graph, ChipGraph) or not isinstance(before, ChipGraph):
         return {}
     return {
-        old.name: _distance(old.weight / old.neuron.v_th_mant, new.weight / new.neuron.v_th_mant)
+        old.name: weight_distance(old.weight, new.weight)
         for old, new in zip(before.layers, graph.layers, strict=True)
     }
 
 
-def _distance(before: Array, after: Array) -> WeightDistance:
-    lengths = float(np.linalg.norm(before)), float(np.linalg.norm(after))
-    change = float(np.linalg.norm(after - before)) / lengths[0]
-    return WeightDistance(change, float(np.vdot(before, after)) / (lengths[0] * lengths[1]))
+def weight_distance(before: Array, after: Array) -> WeightDistance:
+    """Distance of two weight tensors of one shape."""
+    old, new = (np.asarray(weight, np.float64) for weight in (before, after))
+    lengths = float(np.linalg.norm(old)) * float(np.linalg.norm(new))
+    cosine = float(np.vdot(old, new)) / lengths if lengths else float(not (old.any() or new.any()))
+    return WeightDistance(math.sqrt(max(0.0, 1 - cosine**2)), cosine)
+
+
+def as_fields(moved: Mapping[str, WeightDistance]) -> dict[str, dict[str, float]]:
+    """weight_change and weight_cosine by layer, as audit.json has them."""
+    return {
+        "weight_change": {layer: found.change for layer, found in moved.items()},
+        "weight_cosine": {layer: found.cosine for layer, found in moved.items()},
+    }

@@ -34,7 +34,8 @@ def summarise(
 ) -> dict[str, Any]:
     """worst_attack, worst, blackbox, floor, ceiling, their intervals and differences.
 
-    `highest_floor` is the highest rate of any attack on random weights.
+    `highest_floor` is the highest rate of any attack on random weights; `hidden` what training
+    took off the worst rate; `sanity.attacks_work` whether the ANN itself is read beyond chance.
 
     access: attack -> `weights` or `queries`. The rates are 0..1; blackbox and whitebox are the
     best by queries alone and with the weights, None where no such attack was made.
@@ -62,6 +63,7 @@ def summarise(
         "intervals": intervals,
         "gain_over_floor": _gain(rates, "worst", "floor", seed),
         "gain_over_blackbox": _gain(rates, "whitebox", "blackbox", seed),
+        "hidden": _hidden(judged, worst, seed),
         "sanity": _sanity(judged, seed),
     }
 
@@ -93,12 +95,21 @@ def _highest(random: Mapping[str, Recognition], seed: int) -> dict[str, Any]:
     return {"attack": attack, **random[attack].rate(seed).as_dict()}
 
 
+def _hidden(judged: Judged, worst: str, seed: int) -> dict[str, float]:
+    """How much less the worst attack reads from the encrypted than from the converted network."""
+    before = judged["converted"][_worst(judged["converted"])].shares_n
+    return difference_estimate(before, judged["encrypted"][worst].shares_n, seed).as_dict()
+
+
 def _sanity(judged: Judged, seed: int) -> dict[str, Any]:
-    ann, converted = (_worst(judged[subject]) for subject in ("ann", "converted"))
+    ann, converted, random = (_worst(judged[subject]) for subject in ("ann", "converted", "random"))
     first, second = judged["converted"][converted].shares_n, judged["ann"][ann].shares_n
     gap = difference_estimate(first, second, seed)
+    gain = difference_estimate(second, judged["random"][random].shares_n, seed)
     return {
         "holds": gap.high >= -MARGIN,
+        "attacks_work": gain.low > 0,
+        "ann_over_random": gain.as_dict(),
         "ann": float(second.mean()),
         "ann_attack": ann,
         "converted": float(first.mean()),

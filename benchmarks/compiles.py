@@ -47,7 +47,7 @@ def subject_name(subject: str) -> str:
 def compile_like(folder: Path, like: Path, *flags: str) -> None:
     """Compile into `folder`, on the stages that the finished folder `like` has."""
     if not (folder / "manifest.json").is_file() and like != folder and like.is_dir():
-        shutil.copytree(like, folder, ignore=shutil.ignore_patterns("lock", "audit.json"))
+        shutil.copytree(like, folder, ignore=shutil.ignore_patterns("lock", "audit*.json"))
     run("compiler.export", "--out", str(folder), "--quiet", *flags)
 
 

@@ -59,12 +59,13 @@ def privacy(preset: str, out: Path, **options: Any) -> None:
     for seed in seeds:
         for recipe in recipes:
             folder = out / f"{preset}-{recipe}-{seed}"
-            if options["collect"] and not (folder / "audit.json").is_file():
+            if options["collect"] and not (folder / _result(recipe)).is_file():
                 raise click.ClickException(f"{folder} is not finished: run it without --collect")
             if not options["collect"]:
                 first = out / f"{preset}-{recipes[0]}-{seed}"
                 _make(preset, recipe, seed, folder, first, options)
-            figures = _published_figures(folder) if recipe == PUBLISHED else _figures(folder)
+            find = _published_figures if recipe == PUBLISHED else _figures
+            figures = find(folder, json.loads((folder / _result(recipe)).read_text()))
             rows.append({"recipe": recipe, "seed": seed, **figures})
             click.echo(_brief(rows[-1]), err=True)
             write_json(out / "privacy.json", {"preset": preset, "quick": not options["full"],
@@ -92,8 +93,15 @@ def _make(
     run("audit.leakage", str(folder), "--seed", str(seed), "--quiet", *effort, *withheld)
 
 
-def _figures(folder: Path) -> dict[str, Any]:
-    """What the table needs of report.json and audit.json."""
+def _result(recipe: str) -> str:
+    """Name of the file with the audit's result."""
+    from compiler.report import audit_file
+
+    return audit_file(1 if recipe == SPLIT else 0)
+
+
+def _figures(folder: Path, audit: dict[str, Any]) -> dict[str, Any]:
+    """What the table needs of report.json and the audit."""
     report = report_of(folder)
     return {
         "accuracy": {stage["name"]: stage["accuracy"] for stage in report["stages"]},
@@ -104,13 +112,12 @@ def _figures(folder: Path) -> dict[str, Any]:
         "synops": synops(report),
         "snn_joules": chip_joules(report),
         "energy_model": ENERGY_MODEL,
-        **_audited(json.loads((folder / "audit.json").read_text())),
+        **_audited(audit),
     }
 
 
-def _published_figures(folder: Path) -> dict[str, Any]:
+def _published_figures(folder: Path, audit: dict[str, Any]) -> dict[str, Any]:
     """The same of the published method, as far as it has them: no integers, no energy."""
-    audit = json.loads((folder / "audit.json").read_text())
     stages = audit["privatesnn"]["stages"]
     names = {"ann": "ann", "converted": "converted", "encrypted": "encrypted",
              "integer": "encrypted"}  # fmt: skip
@@ -160,7 +167,7 @@ def _row(recipe: str, rows: list[dict[str, Any]]) -> list[str]:
         spread(100 * max(row["reconverted"].values()) for row in chosen),
         spread(100 * row["worst"] for row in chosen),
         spread(100 * max(row["attacks"]["ann"].values()) for row in chosen),
-        spread(100 * row["blackbox"] for row in chosen),
+        "-" if recipe == SPLIT else spread(100 * row["blackbox"] for row in chosen),
         spread(100 * row["floor"] for row in chosen),
         "-" if recipe == PUBLISHED else spread((row["synops"] for row in chosen), 0),
         "-" if recipe == PUBLISHED else spread(1e6 * row["snn_joules"] for row in chosen),

@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from compiler.health import health_warnings
-from compiler.report import read_leakage, read_shown_pictures
+from compiler.report import audit_file, read_audits, read_shown_pictures
 from compiler.report_parts.words import broken_rules
 from compiler.run_folder import file_hash
 from compiler.steps import Run, peak_memory_bytes
@@ -47,13 +47,17 @@ def gather_report(run: Run) -> dict[str, Any]:
         "files": _files(run),
         "pictures": run.request.pictures,
     }
-    leakage = read_leakage(run.folder.path)
-    audited = {"leakage": leakage} if leakage else {}
+    audited = read_audits(run.folder.path)
+    found = [*warnings(report), *_audit_warnings(run, "leakage" in audited)]
     if run.request.pictures:
         audited["shown_pictures"] = read_shown_pictures(run.folder.path)
-    return {**report, **audited, "warnings": [*warnings(report), *_audit_warnings(run, leakage)]}
+    return {**report, **audited, "warnings": found}
 
 
+AUDITS = {
+    audit_file(): "model.net",
+    "audit-withheld-*.json": "it without its first layers",
+}
 MODEL_KEYS = ("name", "input_shape", "classes", "parameters")
 EVALUATED_KEYS = (
     "layers",
@@ -93,10 +97,13 @@ def warnings(report: dict[str, Any]) -> list[str]:
     return found
 
 
-def _audit_warnings(run: Run, leakage: dict[str, Any] | None) -> list[str]:
-    if leakage is not None or not (run.folder.path / "audit.json").is_file():
+def _audit_warnings(run: Run, shown: bool) -> list[str]:
+    if shown or not (run.folder.path / audit_file()).is_file():
         return []
-    return ["audit.json is of another model.net and is not shown: run audit.leakage again"]
+    return [
+        "audit.json is of another model.net or of another version of this program, or damaged, and "
+        "is not shown: run audit.leakage again"
+    ]
 
 
 def _evaluation_warnings(evaluation: dict[str, Any]) -> list[str]:
@@ -145,9 +152,9 @@ def _files(run: Run) -> list[dict[str, Any]]:
         ("config.toml", "all settings, for --config", False),
         ("private", "the ANN, the synthetic images, the stages' files", False),
         *(
-            [("audit.json", "what an attacker reads out of model.net", False)]
-            if (folder / "audit.json").is_file()
-            else []
+            (path.name, f"what an attacker reads out of {what}", False)
+            for pattern, what in AUDITS.items()
+            for path in sorted(folder.glob(pattern))
         ),
     )
     return [

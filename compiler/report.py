@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Report = Mapping[str, Any]
 
+AUDIT_SCHEMA = 2
+"""schema_version of the audit.json that this version writes and shows."""
+
 
 def render_table(report: Report, console: Console) -> None:
     """Print the report as tables of at most 100 columns.
@@ -33,8 +36,8 @@ def render_table(report: Report, console: Console) -> None:
 def write_report_files(report: Report, folder: Path) -> None:
     """Write report.json, resources.json and report.html.
 
-    The map of every core goes into resources.json and is left out of report.json, and so is
-    `leakage`, which is what audit.json holds.
+    The map of every core goes into resources.json and is left out of report.json, and so are
+    the audits, which have files of their own.
     """
     write_report_json(lean(report), folder / "report.json")
     whole = {"schema_version": report["schema_version"], "chips": report.get("resources") or ()}
@@ -42,26 +45,50 @@ def write_report_files(report: Report, folder: Path) -> None:
     write_report_html(report, folder / "report.html")
 
 
+def audit_file(withheld: int = 0) -> str:
+    """Name of the audit's result beside model.net; one for each number of withheld layers."""
+    return f"audit-withheld-{withheld}.json" if withheld else "audit.json"
+
+
 def read_leakage(folder: Path) -> dict[str, Any] | None:
     """The content of the folder's audit.json; None where there is none for its model.net.
 
     The pictures that it names, if any, come as PNG bytes under `sheets`, by attack.
     """
+    return read_audit(folder / audit_file())
+
+
+def read_withheld(folder: Path) -> list[dict[str, Any]]:
+    """The same of every audit without the first layers."""
+    found = (read_audit(path) for path in sorted(folder.glob("audit-withheld-*.json")))
+    return [audit for audit in found if audit is not None]
+
+
+def read_audit(path: Path) -> dict[str, Any] | None:
+    """What an audit wrote; None for a file that is missing, damaged, of another version of this
+    program or of another model.net."""
     from compiler.run_folder import file_hash
 
-    path = folder / "audit.json"
-    if not path.is_file():
+    try:
+        audit = json.loads(path.read_text(encoding="utf-8"))
+        known = (audit["schema_version"], audit["model_sha256"])
+        pictures = [path.parent / name for name in audit["pictures"]]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    audit: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if audit["model_sha256"] != file_hash(folder / "model.net"):
+    if known != (AUDIT_SCHEMA, file_hash(path.parent / "model.net")):
         return None
-    pictures = [folder / name for name in audit["pictures"]]
     sheets = {picture.stem: picture.read_bytes() for picture in pictures if picture.is_file()}
     return {**audit, "sheets": sheets}
 
 
+def read_audits(folder: Path) -> dict[str, Any]:
+    """What a report holds of the folder's audits: `leakage` and `leakage_withheld`, if any."""
+    found = {"leakage": read_leakage(folder), "leakage_withheld": read_withheld(folder)}
+    return {name: value for name, value in found.items() if value}
+
+
 def add_leakage(folder: Path) -> None:
-    """Write report.html of a finished compile again, now with the result of its audit."""
+    """Write report.html of a finished compile again, now with the result of its audits."""
     write_report_html(read_report(folder), folder / "report.html")
 
 
@@ -72,9 +99,8 @@ def read_report(folder: Path) -> dict[str, Any]:
     """
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     chips = json.loads((folder / "resources.json").read_text(encoding="utf-8"))["chips"]
-    leakage = read_leakage(folder)
     shown = read_shown_pictures(folder) if report.get("pictures") else None
-    more = {"leakage": leakage, "shown_pictures": shown}
+    more = {**read_audits(folder), "shown_pictures": shown}
     found = {name: value for name, value in more.items() if value}
     return {**report, "resources": chips, **found}
 
@@ -93,8 +119,12 @@ def lean(report: Report) -> dict[str, Any]:
         {key: value for key, value in chip.items() if key != "core_map"}
         for chip in report.get("resources") or ()
     ]
-    own = {key: value for key, value in report.items() if key not in ("leakage", "shown_pictures")}
+    own = {key: value for key, value in report.items() if key not in _APART}
     return {**own, "resources": chips}
+
+
+_APART = ("leakage", "leakage_withheld", "shown_pictures")
+"""Fields of a report whose content lies in files of their own."""
 
 
 def report_page(report: Report) -> str:

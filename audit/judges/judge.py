@@ -64,19 +64,22 @@ class Judge:
         return _batched(self.network.features, images_nchw)
 
 
-def find_judges(data: Dataset, folder: Path | None = None) -> tuple[Judge, ...]:
+def find_judges(
+    data: Dataset, folder: Path | None = None, classes: int | None = None
+) -> tuple[Judge, ...]:
     """The judges for `data` (its test part), from `folder` or from those kept with the package.
 
-    Raises DataError where there are fewer than FEWEST, or where they are for other data.
+    classes: that they must know [those of the data]. Raises DataError where there are fewer than
+    FEWEST, where one is there twice, or where they are for other data or other classes.
     """
     if folder is not None:
         judges = load_judges(folder)
-        _check(judges, data, folder)
+        _check(judges, data, folder, classes)
         return judges
     for kept in sorted(path for path in KEPT.iterdir() if path.is_dir()):
         judges = load_judges(kept)
         if judges[0].fingerprint == data.fingerprint:
-            _check(judges, data, kept)
+            _check(judges, data, kept, classes)
             return judges
     known = ", ".join(sorted(path.name for path in KEPT.iterdir() if path.is_dir()))
     raise DataError(
@@ -133,7 +136,7 @@ def _load(file: Path) -> Judge:
         )
         known = {key: about[key] for key in ("data", "fingerprint")}
         accuracy = float(about["accuracy"])
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         found = str(error).splitlines()[0] if str(error) else type(error).__name__
         problem = Problem(
             str(file), found, "a file written by audit.judges.train", how_to_train("DATA")
@@ -157,8 +160,19 @@ def _metadata(file: Path) -> Mapping[str, str]:
     return about
 
 
-def _check(judges: tuple[Judge, ...], data: Dataset, folder: Path) -> None:
-    problems = []
+def _check(judges: tuple[Judge, ...], data: Dataset, folder: Path, classes: int | None) -> None:
+    expected = classes or len(data.class_names)
+    names = [judge.name for judge in judges]
+    problems = [
+        Problem(
+            str(folder),
+            f"{names.count(name)} files of judge {name}",
+            "one file a judge: copies would be counted as others",
+            "remove all but one",
+        )
+        for name in sorted(set(names))
+        if names.count(name) > 1
+    ]
     if len(judges) < FEWEST:
         problems.append(
             Problem(
@@ -173,6 +187,15 @@ def _check(judges: tuple[Judge, ...], data: Dataset, folder: Path) -> None:
                     f"made for the test part {judge.fingerprint[:12]}... of {judge.data}",
                     f"made for the test part {data.fingerprint[:12]}... of {data.name}",
                     "name the data that the judges were trained for, or train them for this data",
+                )
+            )
+        if judge.classes != expected:
+            problems.append(
+                Problem(
+                    f"judge {judge.name}",
+                    f"{judge.classes} classes",
+                    f"the {expected} classes of the network under audit",
+                    "name the data that the network was trained for, with all of its classes",
                 )
             )
     if problems:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from compiler.commandline import run_command
+from compiler.commandline import check_writable, run_command
 
 if TYPE_CHECKING:
     from audit.judges.judge import Judge
@@ -30,6 +30,7 @@ SMALL_DATA = 5000
 
 EPOCHS = {"conv-bn": 7, "residual": 7, "perceptron": 30, "patches": 9}
 SMALL_DATA_EPOCHS = {"conv-bn": 60, "residual": 60, "perceptron": 100, "patches": 150}
+SMALLEST_SIDE = 4
 SHOWN = 10
 """Epochs of a training that are shown; the card keeps the last ones."""
 
@@ -58,8 +59,14 @@ def train_judges(
     folder = out or KEPT / data
     if out is None and not folder.is_dir():
         raise click.UsageError(f"the package keeps no judges for {data!r}: give --out DIR")
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.exists() and not folder.is_dir():
+        raise click.UsageError(f"--out: {folder} is a file: name a folder")
     parts = _load(data)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.UsageError(f"--out: {error}") from error
+    check_writable(folder / f"{NAMES[0]}.md")
     mirrored = data in MIRRORED if mirror is None else mirror
     for name in only or NAMES:
         judge = train_judge(name, *parts, settings_for(name, parts[0], mirrored, seed), folder)
@@ -67,10 +74,20 @@ def train_judges(
 
 
 def _load(data: str) -> tuple[Dataset, Dataset]:
-    from sim.datasets import load_dataset
+    from audit.inputs import load_both
+    from compiler.errors import DataError, one_problem
 
-    training = load_dataset(data, part="train")
-    test = load_dataset(data, image_shape(training), classes=len(training.class_names))
+    training, test = load_both(data)
+    sides = image_shape(training)[1:]
+    if min(sides) < SMALLEST_SIDE:
+        raise one_problem(
+            DataError,
+            "no judges for images as small as these",
+            data,
+            f"{sides[0]} x {sides[1]} pixels",
+            f"{SMALLEST_SIDE} pixels on a side or more, which the judges' pools and patches take",
+            "enlarge the images, for the network and for the judges",
+        )
     return training, test
 
 

@@ -47,14 +47,16 @@ def privatesnn(json_file: Path | None, quiet: bool, **options: Any) -> None:
     Writes DIR/audit.json, in the form of audit.leakage with the stages beside it, and contact
     sheets into DIR/private/audit. An interrupted run goes on where it stopped.
     """
-    from audit.inputs import AUDIT_JSON, PRIVATE, FinishedRun, locked
+    from audit.inputs import PRIVATE, FinishedRun, locked
     from audit.privatesnn.run import Request, run_baseline
     from audit.sheets import write_sheets
     from audit.show import QuietScreen, Screen, show
+    from compiler.report import audit_file
 
     out = options["out"]
+    _check_folder(out)
     (out / PRIVATE).mkdir(parents=True, exist_ok=True)
-    for file in (out / AUDIT_JSON, json_file):
+    for file in (out / audit_file(), json_file):
         if file is not None:
             check_writable(file)
     numbers = {name: options.pop(name) for name in ("timesteps", "epochs", "images")}
@@ -67,7 +69,7 @@ def privatesnn(json_file: Path | None, quiet: bool, **options: Any) -> None:
             outcome = run_baseline(request, screen)
             outcome.fields["pictures"] = []
             write_sheets(out / PRIVATE, outcome.images, outcome.data)
-            for file in (out / AUDIT_JSON, json_file):
+            for file in (out / audit_file(), json_file):
                 if file is not None:
                     write_json(file, outcome.fields)
     finally:
@@ -75,6 +77,16 @@ def privatesnn(json_file: Path | None, quiet: bool, **options: Any) -> None:
     if not quiet:
         _show_stages(outcome.fields["privatesnn"])
         show(outcome.fields)
+
+
+def _check_folder(out: Path) -> None:
+    """UsageError for a file, or for the folder of a compile, whose audit this would replace."""
+    found = next((out / name for name in ("manifest.json", "model.net")
+                  if (out / name).exists()), None)  # fmt: skip
+    if found is not None:
+        raise click.UsageError(f"--out: {found} is a compile's: name a folder of its own")
+    if out.exists() and not out.is_dir():
+        raise click.UsageError(f"--out: {out} is a file: name a folder")
 
 
 def _settings(quick: bool, timesteps: int, epochs: int, images: int | None) -> Settings:

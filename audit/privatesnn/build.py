@@ -1,4 +1,4 @@
-"""From the ANN to the networks that are attacked; every stage is kept in DIR/private.
+"""From the ANN to the networks that are attacked; every stage is kept in DIR/private/privatesnn.
 
 Order: load, synthesize, convert, train without and with distillation, a random network. A stage
 is read again where nothing that it follows from has changed.

@@ -17,7 +17,7 @@ from audit import measure
 from audit.answers import Answers, ask_subjects
 from audit.attacks import FULL, QUICK, AttackImages
 from audit.cache import Cache, code_key
-from audit.inputs import PRIVATE, AuditData, FinishedRun, load_judges_for
+from audit.inputs import PRIVATE, FinishedRun, audit_data, load_judges_for
 from audit.measure import Audit, Outcome, Watcher
 from audit.membership import attack_membership
 from audit.metrics.nearest import nearer_to_members
@@ -30,12 +30,14 @@ from audit.privatesnn.subject import (
     readings,
     weight_distances,
 )
+from audit.reconversion import as_fields
 from audit.subjects import Subject
 from audit.summary import check_sanity, summarise
-from compiler.ir.ann import AnnGraph
 from compiler.presets import find_preset
 from compiler.run_folder import file_hash, key_of
-from sim.datasets import load_dataset
+
+STAGES = Path("private") / "privatesnn"
+"""Where the networks are kept, inside --out."""
 
 UNDISTILLED = "undistilled"
 """Trained without distillation: asked and read, but not attacked."""
@@ -66,11 +68,12 @@ def run_baseline(request: Request, watcher: Watcher) -> Outcome:
     """
     preset = find_preset(request.preset)
     ann = load_ann(preset, request.ann, request.arch)
-    data = _data(ann, request.data or preset.data)
-    judges = load_judges_for(data, request.judges)
-    private = request.out / PRIVATE
-    private.mkdir(parents=True, exist_ok=True)
-    built = Builder(private.parent, request.settings, request.seed, watcher).build(ann)
+    data = audit_data(request.data or preset.data, ann)
+    judges = load_judges_for(data, ann, request.judges)
+    stages = request.out / STAGES
+    for folder in (stages, request.out / PRIVATE):
+        folder.mkdir(parents=True, exist_ok=True)
+    built = Builder(stages, request.settings, request.seed, watcher).build(ann)
     check_homogeneous(ann, built.converted, data.test.images_nchw)
     subjects = _subjects(built, request.seed)
     audit = Audit(
@@ -78,23 +81,16 @@ def run_baseline(request: Request, watcher: Watcher) -> Outcome:
             request.out, data.spec, request.quick, request.seed, request.judges,
             attacks=request.attacks, command=request.command,
         ),
-        run=FinishedRun(request.out, {}, file_hash(private.parent / "encrypted.safetensors"), {}),
+        run=FinishedRun(request.out, {}, file_hash(stages / "encrypted.safetensors"), {}),
         data=data,
         judges=judges,
         subjects=tuple(one for one in subjects if one.name != UNDISTILLED),
         attacks=_chosen(request.attacks),
         budget=QUICK if request.quick else FULL,
-        cache=Cache(private),
+        cache=Cache(request.out / PRIVATE),
         key=key_of(code_key("privatesnn"), built.key),
     )  # fmt: skip
     return _audited(audit, built, subjects, watcher)
-
-
-def _data(ann: AnnGraph, spec: str) -> AuditData:
-    shape, classes = ann.input_shape, ann.classes
-    test = load_dataset(spec, shape, classes=classes)
-    training = load_dataset(spec, shape, part="train", classes=classes)
-    return AuditData(spec, test, training, ann.class_names or test.class_names, ())
 
 
 def _chosen(names: tuple[str, ...]) -> tuple[Any, ...]:
@@ -119,6 +115,7 @@ def _audited(
     """As audit.measure.run_audit, from the subjects on."""
     told = partial(measure.watched, watcher)
     answers = told("Asking the networks about real images", _answers, audit, subjects, watcher)
+    measure.check_known(answers["ann"], audit.data, audit.request.seed)
     made = {attack.name: measure.make_images(audit, attack, watcher) for attack in audit.attacks}
     images = {one.name: {name: made[name][one.name] for name in made} for one in audit.subjects}
     assessor = told("Preparing the real images", measure.prepare_assessor, audit)
@@ -126,7 +123,7 @@ def _audited(
     summary = summarise(
         {name: judged[name] for name in images},
         judged["real"][measure.IMAGES],
-        {attack.name: attack.access for attack in audit.attacks},
+        audit.access,
         audit.request.seed,
     )
     check_sanity(summary, audit.request.quick)
@@ -163,14 +160,10 @@ def _moved(built: Built) -> dict[str, dict[str, dict[str, float]]]:
         "encrypted": built.encrypted,
         "random": built.random,
     }
-    rows = {}
-    for name, network in networks.items():
-        moved = weight_distances(network, built.converted)
-        rows[name] = {
-            "weight_change": {layer: found.change for layer, found in moved.items()},
-            "weight_cosine": {layer: found.cosine for layer, found in moved.items()},
-        }
-    return rows
+    return {
+        name: as_fields(weight_distances(network, built.converted))
+        for name, network in networks.items()
+    }
 
 
 def _membership(

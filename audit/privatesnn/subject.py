@@ -20,6 +20,7 @@ from audit.reconversion import (
     WeightDistance,
     fine_tuned,
     rescaled,
+    weight_distance,
     with_unit_logits,
 )
 from audit.reconvert import Activation
@@ -138,16 +139,10 @@ def readings(subject: Subject, seed: int) -> tuple[Reconversion, ...]:
 
 
 def weight_distances(network: PrivateSnn, before: PrivateSnn) -> dict[str, WeightDistance]:
-    """Layer -> relative change and cosine of its weights over their thresholds."""
+    """Layer -> relative change and cosine of its weights."""
     pairs = zip(before.reconverted("relu").layers, network.reconverted("relu").layers, strict=True)
     return {
-        old.name: _distance(old.weight, new.weight)
+        old.name: weight_distance(old.weight, new.weight)
         for old, new in pairs
         if isinstance(old, (Conv2d, Dense)) and isinstance(new, (Conv2d, Dense))
     }
-
-
-def _distance(before: Array, after: Array) -> WeightDistance:
-    lengths = float(np.linalg.norm(before)), float(np.linalg.norm(after))
-    change = float(np.linalg.norm(after - before)) / lengths[0]
-    return WeightDistance(change, float(np.vdot(before, after)) / (lengths[0] * lengths[1]))

@@ -41,12 +41,16 @@ MEMBERSHIP_COLUMNS = ("members of", "best score", "AUC", "found, 1 % wrong", "0.
 RESEMBLANCE_COLUMNS = ("images", "nearest is a training image", "by chance", "p")
 
 
+def _withheld(audit: Audit) -> int:
+    layers: int = audit.get("withheld_layers", 0)
+    return layers
+
+
 def target(audit: Audit) -> str:
     """What was attacked: the file, the file without its first layers, or a float network."""
     if "privatesnn" in audit:
         return "the trained network"
-    withheld = audit.get("withheld_layers", 0)
-    if withheld:
+    if withheld := _withheld(audit):
         return "model.net without its first " + ("layer" if withheld == 1 else f"{withheld} layers")
     return "model.net"
 
@@ -79,10 +83,10 @@ def span(ends: Mapping[str, float]) -> str:
     return f"{100 * ends['low']:.1f} to {100 * ends['high']:.1f} %"
 
 
-def points(ends: Mapping[str, float]) -> str:
+def points(ends: Mapping[str, float], sign: str = "+") -> str:
     """A difference of shares with its interval, in points."""
     value, low, high = (100 * ends[key] for key in ("value", "low", "high"))
-    return f"{value:+.1f} points ({low:+.1f} to {high:+.1f})"
+    return f"{value:{sign}.1f} points ({low:{sign}.1f} to {high:{sign}.1f})"
 
 
 def verdicts(audit: Audit) -> list[str]:
@@ -95,34 +99,45 @@ def verdicts(audit: Audit) -> list[str]:
 
 
 def _floor(audit: Audit) -> str:
-    gain = audit["gain_over_floor"]
+    gain, sanity = audit["gain_over_floor"], audit["sanity"]
+    if not sanity["attacks_work"]:
+        return (
+            "This audit can say nothing: what the attacks read from the trained network itself, "
+            f"{points(sanity['ann_over_random'])} against random weights, may be chance."
+        )
     if gain["low"] > 0:
         highest = audit["highest_floor"]
         return (
             f"Something leaks: the worst attack gains {points(gain)} over random weights, from "
             f"which no attack makes more than {percent(highest['value'])} ({highest['attack']})."
         )
-    return (
-        f"No leak was found: the worst attack's gain over random weights, {points(gain)}, "
-        "may be chance."
-    )
+    found = "No leak was found"
+    if _withheld(audit):
+        found = "This one guess of the withheld layers found no leak; another may"
+    return f"{found}: the worst attack's gain over random weights, {points(gain)}, may be chance."
 
 
 def _training(audit: Audit) -> str:
     """Whether the spike-based training hid anything from the attacks."""
-    sanity, worst = audit["sanity"], audit["intervals"]["worst"]
+    sanity, hidden = audit["sanity"], audit["hidden"]
+    if not sanity["attacks_work"]:
+        return ""
     opening = (
         f"The converted network, before training, is read to {percent(sanity['converted'])}, the "
         f"ANN itself to {percent(sanity['ann'])}"
     )
-    if worst["high"] >= sanity["converted"]:
-        return f"{opening}: training in the spiking domain hid nothing that these attacks read."
-    hidden = 100 * (sanity["converted"] - worst["value"])
-    return f"{opening}: training in the spiking domain took {hidden:.1f} points off."
+    cause = "training in the spiking domain"
+    if _withheld(audit):
+        cause = f"withholding layers and {cause} together"
+    if hidden["low"] <= 0:
+        return f"{opening}: {cause} hid nothing that these attacks read, or too little to tell."
+    return f"{opening}: {cause} took {points(hidden, sign='')} off."
 
 
 def _blackbox(audit: Audit) -> str:
     gain = audit.get("gain_over_blackbox")
+    if gain is None and _withheld(audit):
+        return ""
     if gain is None:
         return "Attacks by queries and by weights cannot be compared: one kind was left out."
     opening = (
@@ -145,7 +160,11 @@ def _membership(audit: Audit) -> Iterator[str]:
 
 
 def _better(found: Mapping[str, Any]) -> str:
-    return ", better than chance (0.5)" if found["auc"]["low"] > 0.5 else ", which may be chance"
+    if found["auc"]["low"] > 0.5:
+        return ", better than chance (0.5)"
+    if found["auc"]["high"] < 0.5:
+        return ", below chance (0.5): the two parts differ in more than who was trained on"
+    return ", which may be chance"
 
 
 def subjects(audit: Audit) -> list[Row]:
@@ -251,11 +270,13 @@ def notes(audit: Audit) -> list[str]:
     lines = [
         "Plain ReLU to fine-tuned: accuracy of the weights put back into an ordinary network, as "
         "they are, clipped, rescaled on images made from it, and trained for some steps on noise. "
-        "Weights moved: the layer that training changed most, and the least cosine to what it was.",
+        "Weights moved: the layer that training changed most, but for a factor of the whole layer, "
+        "and the least cosine to what it was.",
         "Recognised: share of an attack's images that a judge takes for the class under attack, "
         f"mean over {number_of_judges(audit)} judges ({', '.join(audit['judges'])}) that were "
         "trained on the real data and never saw these networks; ± half of the 95 % bootstrap "
-        "interval over the images.",
+        "interval over the images of this one run. Another seed of an attack may move a rate by "
+        "more: all images of `clone` come from the same two copies.",
         "Judges always name some class: an image that they recognise need not look like one. The "
         "distances below and the contact sheets tell how near it comes.",
         f"FID and KID against training images in the features of judge {audit['features_of']}, "
@@ -290,11 +311,18 @@ def heading(audit: Audit) -> str:
     )
 
 
-def section(audit: Audit | None) -> dict[str, Any] | None:
-    """What the page needs; None where no audit was made."""
-    if not audit:
-        return None
+def sections(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the page needs of every audit: of the whole file first, then without first layers."""
+    main = report.get("leakage")
+    return [section(one) for one in ([main] if main else []) + report.get("leakage_withheld", [])]
+
+
+def section(audit: Audit) -> dict[str, Any]:
+    """What the page needs of one audit."""
+    withheld = _withheld(audit)
     return {
+        "id": f"leakage-withheld-{withheld}" if withheld else "leakage",
+        "title": f"Leakage audit: {target(audit)}" if withheld else "Leakage audit",
         "heading": heading(audit),
         "quote": quote(audit),
         "verdicts": verdicts(audit),

@@ -46,7 +46,7 @@ def page(report: Report) -> dict[str, Any]:
         "agreement_note": words.COMPARED_NOTE,
         "health": words.health(report),
         "privacy": _privacy(report),
-        "leakage": leakage.section(report.get("leakage")),
+        "audits": leakage.sections(report),
         "operations": costs.operations(report),
         "raster": _raster(report),
         "confusion": _confusion(report),

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from audit.judges.judge import FEWEST, KEPT, find_judges, load_judges
 from audit.judges.networks import ARCHITECTURES
@@ -108,6 +109,29 @@ def test_two_judges_are_too_few(tmp_path: Path) -> None:
         find_judges(load_dataset("digits"), tmp_path)
 
 
+def test_a_copy_of_a_judge_counts_once(tmp_path: Path) -> None:
+    file = sorted((KEPT / "digits").glob("*.safetensors"))[0]
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.safetensors").write_bytes(file.read_bytes())
+    with pytest.raises(DataError, match="3 files of judge"):
+        find_judges(load_dataset("digits"), tmp_path)
+
+
+def test_judges_of_other_classes_than_the_network_are_refused() -> None:
+    with pytest.raises(DataError, match="12 classes of the network under audit"):
+        find_judges(load_dataset("digits"), KEPT / "digits", classes=12)
+
+
+def test_what_is_no_judge_is_refused_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "folder.safetensors").mkdir()
+    with pytest.raises(DataError, match="cannot be read"):
+        load_judges(tmp_path)
+    (tmp_path / "folder.safetensors").rmdir()
+    save_file({"w": np.zeros(3)}, tmp_path / "x.safetensors", {"about": "[1]"})
+    with pytest.raises(DataError, match="cannot be read"):
+        load_judges(tmp_path)
+
+
 def small_data(path: Path) -> Path:
     """Two classes, bright above or bright below, in an archive with both parts."""
     generator = np.random.default_rng(0)
@@ -141,6 +165,25 @@ def test_training_makes_judges_that_an_audit_finds(
     first = (out / "perceptron.safetensors").read_bytes()
     assert run(command) == 0
     assert (out / "perceptron.safetensors").read_bytes() == first
+
+
+def test_mistakes_are_told_before_anything_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = f"npz:{small_data(tmp_path / 'small.npz')}"
+    assert run([spec, "--out", str(tmp_path / "small.npz")]) == 2
+    assert "is a file" in capsys.readouterr().err
+    assert run(["nosuch", "--out", str(tmp_path / "judges")]) != 0
+    images = np.random.default_rng(0).random((8, 1, 3, 9)).astype(np.float32)
+    labels = np.arange(8) % 2
+    np.savez(tmp_path / "thin.npz", x_train=images, y_train=labels, x_test=images / 2,
+             y_test=labels)  # fmt: skip
+    assert run([f"npz:{tmp_path / 'thin.npz'}", "--out", str(tmp_path / "judges")]) == 1
+    assert "3 x 9 pixels" in capsys.readouterr().err
+    np.savez(tmp_path / "one.npz", images=images, labels=labels)
+    assert run([f"npz:{tmp_path / 'one.npz'}", "--out", str(tmp_path / "judges")]) == 1
+    assert "one part only" in capsys.readouterr().err
+    assert not (tmp_path / "judges").exists()
 
 
 def test_data_without_a_folder_of_its_own_needs_out(capsys: pytest.CaptureFixture[str]) -> None:

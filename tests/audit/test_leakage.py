@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,12 @@ import pytest
 import torch
 
 from audit import measure
+from audit.answers import Answers
 from audit.attacks import Attack, AttackImages, Budget
 from audit.leakage import run
 from audit.subjects import Subject
 from compiler.config import SynthesisConfig
+from compiler.errors import DataError
 from compiler.export import run as export
 from compiler.report import read_leakage
 from netx_export import read_netx
@@ -153,8 +156,10 @@ def test_accuracies_and_changes_are_those_of_the_compile(
     report = json.loads((audited / "report.json").read_text())
     encrypted, converted = (found["subjects"][name] for name in ("encrypted", "converted"))
     assert set(encrypted["weight_change"]) == set(report["encryption"]["weight_change"])
+    for layer, change in report["encryption"]["weight_change"].items():
+        assert change / 2 < encrypted["weight_change"][layer] < change + 2e-3  # rounding apart
     assert max(encrypted["weight_change"].values()) > 0
-    assert set(converted["weight_change"].values()) == {0.0}
+    assert list(converted["weight_change"].values()) == pytest.approx([0.0] * 4, abs=1e-6)
     assert list(converted["weight_cosine"].values()) == pytest.approx([1.0] * 4)
     assert max(found["subjects"]["random"]["weight_cosine"].values()) < 0.5
     assert encrypted["reconverted"]["relu_rescaled"] > 0.9
@@ -243,6 +248,35 @@ def test_what_is_printed(asked: Path, capsys: Any) -> None:
     content = json.loads((asked / "audit.json").read_text())
     assert content["blackbox"] is None
     assert content["left_out"] == ["clone"]
+
+
+def test_layers_withheld_have_a_result_of_their_own(
+    audited: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The audit of the whole file stays, in audit.json and on the page."""
+    monkeypatch.setattr("audit.withheld.STARTS", 1)
+    monkeypatch.setattr("audit.withheld.STEPS", 5)
+    folder = tmp_path / "run"
+    shutil.copytree(audited, folder)
+    assert run([str(folder), "--quick", "--withheld", "1"]) == 0
+    assert "audit-withheld-1.json" in capsys.readouterr().out.replace("\n", "")
+    assert (folder / "audit.json").read_bytes() == (audited / "audit.json").read_bytes()
+    found = json.loads((folder / "audit-withheld-1.json").read_text())
+    assert found["withheld_layers"] == 1
+    assert found["blackbox"] is found["gain_over_blackbox"] is None
+    assert {one["access"] for one in found["attacks"].values()} == {"weights"}
+    layers = [*found["subjects"]["converted"]["weight_change"]]
+    assert [*found["subjects"]["encrypted"]["weight_change"]] == layers[1:]
+    assert (folder / "private" / "audit" / "withheld-1" / "ascent.png").is_file()
+    page = (folder / "report.html").read_text()
+    assert page.index('<section id="leakage">') < page.index('<section id="leakage-withheld-1">')
+    assert "Leakage audit: model.net without its first layer" in page
+
+
+def test_fewer_attacks_than_before_are_said(audited: Path, tmp_path: Path, capsys: Any) -> None:
+    shutil.copytree(audited, tmp_path / "run")
+    assert run([str(tmp_path / "run"), "--quick", "--attacks", "ascent"]) == 0
+    assert "no longer in it: clone; without --attacks" in capsys.readouterr().out
 
 
 def noise_from(name: str) -> Callable[[Attack], Attack]:
@@ -373,6 +407,64 @@ def test_data_that_do_not_fit(run_dir: Path, tmp_path: Path, capsys: Any) -> Non
     )
     assert status == 1
     assert "9 x 9" in error
+
+
+@pytest.mark.parametrize(
+    ("right", "counts", "known"),
+    [
+        (0.97, (300, 300), True),
+        (0.56, (300, 300), True),
+        (0.5, (300, 300), False),
+        (0.9, (540, 60), False),
+        (0.96, (540, 60), True),
+        (0.3, (60,) * 10, True),
+        (0.11, (60,) * 10, False),
+    ],
+)
+def test_the_network_must_know_more_than_the_most_frequent_class(
+    right: float, counts: tuple[int, ...], known: bool
+) -> None:
+    """Two classes are a network's data too, if it tells them apart."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    answers = np.where(np.arange(len(labels)) < right * len(labels), labels, (labels + 1) % 2)
+    logits = np.eye(len(counts))[answers]
+    ann = Answers((logits, labels), (logits, labels), {}, {})
+    data: Any = SimpleNamespace(spec="npz:mine.npz")
+    if known:
+        measure.check_known(ann, data, 0)
+    else:
+        with pytest.raises(DataError, match="does not know these images"):
+            measure.check_known(ann, data, 0)
+
+
+@pytest.mark.parametrize("name", ["report.json", "manifest.json"])
+@pytest.mark.parametrize("content", ['{"stages": ', "{}", "[]", '{"stages": {"load": 3}}', "\xff"])
+def test_damaged_json(run_dir: Path, name: str, content: str, capsys: Any) -> None:
+    if (name, content) in {("report.json", "{}"), ("report.json", '{"stages": {"load": 3}}')}:
+        pytest.skip("an object of other fields is told by what is missing in it")
+    (run_dir / name).write_bytes(content.encode("latin-1"))
+    status, text = refused(capsys, run_dir, "--quick")
+    assert status == 1
+    assert name in text
+    assert "compile again into this folder" in text
+
+
+def test_an_audit_that_is_damaged_or_of_another_version_is_not_shown(
+    audited: Path, tmp_path: Path, found: dict[str, Any]
+) -> None:
+    shutil.copytree(audited, tmp_path / "run")
+    for content in ("{", "[]", json.dumps(found | {"schema_version": 1})):
+        (tmp_path / "run" / "audit.json").write_text(content)
+        assert read_leakage(tmp_path / "run") is None
+    (tmp_path / "run" / "audit.json").write_text(json.dumps(found))
+    assert read_leakage(tmp_path / "run") is not None
+
+
+def test_weights_of_inception_are_read_before_the_attacks(run_dir: Path, capsys: Any) -> None:
+    status, text = refused(capsys, run_dir, "--quick", "--inception", run_dir / "none.safetensors")
+    assert status == 1
+    assert "none.safetensors" in text
+    assert not list((run_dir / "private" / "audit").glob("*.safetensors"))
 
 
 def test_data_with_one_part(run_dir: Path, tmp_path: Path, capsys: Any) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
+from audit.answers import chosen_alike
 from audit.membership import (
     attack_membership,
     auc,
@@ -15,6 +16,7 @@ from audit.membership import (
     resolution_note,
     true_positive_rate,
 )
+from compiler.errors import DataError
 
 
 def scores_with_ties(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -68,6 +70,34 @@ def test_a_network_that_is_surer_of_its_members_is_found_out() -> None:
     assert found["tpr_at"]["0.01"]["value"] > 0.2
     assert found["best"] in found["scores"]
     assert found["auc"] == found["scores"][found["best"]]["auc"]
+
+
+def test_every_rate_is_that_of_the_score_that_is_best_there() -> None:
+    found = attack_membership(sample(0, 1000, 4.0), sample(1, 1000, 3.0), 0)
+    for rate, best in found["tpr_at"].items():
+        values = {name: row["tpr_at"][rate]["value"] for name, row in found["scores"].items()}
+        assert best["value"] == max(values.values()) == values[best["score"]]
+
+
+@pytest.mark.parametrize("most", [120, 10_000])
+def test_classes_that_are_rare_in_one_part_are_no_sign_of_membership(most: int) -> None:
+    """Answers that depend on the class alone: nothing but the mix of classes could tell."""
+    generator = np.random.default_rng(3)
+    parts = [np.repeat(np.arange(3), counts) for counts in ((900, 60, 40), (40, 300, 500))]
+    parts.append(np.full(50, 7))
+    asked = []
+    for labels, index in zip(parts[:2], chosen_alike(*parts[:2], most, 5), strict=True):
+        assert np.all(np.diff(index) > 0)
+        chosen = labels[index]
+        logits = np.eye(3)[chosen] * (2 + chosen[:, None])
+        asked.append((logits + generator.normal(0, 0.1, logits.shape), chosen))
+    assert np.bincount(asked[0][1]).tolist() == np.bincount(asked[1][1]).tolist()
+    assert len(asked[0][1]) == min(most, 40 + 60 + 40)
+    found = attack_membership(*asked, 0)
+    for row in found["scores"].values():
+        assert row["auc"]["low"] < 0.5 < row["auc"]["high"]
+    with pytest.raises(DataError, match="no class in common"):
+        chosen_alike(parts[0], parts[2], most, 5)
 
 
 def test_a_network_that_treats_all_alike_is_not() -> None:

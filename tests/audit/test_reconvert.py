@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from audit.reconversion import weight_distance
 from audit.reconvert import reconvert
 from compiler.config import ConversionConfig, SynthesisConfig
 from compiler.conversion import convert
@@ -93,3 +94,17 @@ def test_the_two_readings_differ_where_rates_would_pass_one() -> None:
     assert np.abs(plain - clipped).max() > 1e-4
     dark = run_ann(reconvert(graph, "relu"), np.zeros((1, 2, 4, 4), np.float32))
     assert np.isfinite(dark).all()
+
+
+def test_a_factor_of_the_layer_is_no_change() -> None:
+    weight = np.random.default_rng(0).normal(size=(5, 4))
+    noise = np.random.default_rng(1).normal(size=(5, 4))
+    assert weight_distance(weight, 3 * weight).change == pytest.approx(0, abs=1e-7)
+    assert weight_distance(weight, -weight).cosine == pytest.approx(-1)
+    found = weight_distance(weight, 7 * (weight + 0.1 * noise))
+    factors = np.linspace(0.05, 0.25, 20_001)
+    tried = [np.linalg.norm(a * 7 * (weight + 0.1 * noise) - weight) for a in factors]
+    assert found.change == pytest.approx(min(tried) / np.linalg.norm(weight), rel=1e-4)
+    nothing = np.zeros_like(weight)
+    assert weight_distance(weight, nothing).change == 1
+    assert weight_distance(nothing, nothing).change == 0

@@ -89,6 +89,27 @@ def test_the_check_passes_and_fails() -> None:
         check_sanity(bad, quick=True)
 
 
+def test_attacks_that_read_nothing_from_the_ann_either_say_nothing() -> None:
+    """Four networks alike: the check against the ANN holds, and yet no verdict may follow."""
+    alike = {name: by_attack(a=0.15, b=0.12, c=0.13) for name in judged()}
+    found = summarise(alike, hits(1.0), ACCESS, seed=0)
+    check_sanity(found, quick=False)
+    assert found["sanity"]["holds"]
+    assert not found["sanity"]["attacks_work"]
+    text = " ".join(leakage.verdicts(audit(**found)))
+    assert "This audit can say nothing" in text
+    assert "No leak" not in text
+    assert "training in the spiking domain" not in text
+
+
+def test_what_training_hid_needs_more_than_chance() -> None:
+    """The same true rate, other images: a gap of some points is not called hidden."""
+    near = judged(encrypted=by_attack(a=0.5, b=0.86, c=0.6))
+    found = summarise(near, hits(1.0), ACCESS, seed=0)
+    assert found["hidden"]["low"] < 0 < found["hidden"]["value"]
+    assert "hid nothing that these attacks read" in " ".join(leakage.verdicts(audit(**found)))
+
+
 def test_the_check_allows_for_chance() -> None:
     """Few images: a gap that may be chance does not fail it."""
     few = {name: {"a": hits(0.9, 8)} for name in ("ann", "encrypted", "random")}
@@ -117,12 +138,36 @@ def test_the_sentence_to_quote() -> None:
 
 
 def test_verdicts_say_what_was_found() -> None:
-    leaky = " ".join(leakage.verdicts(audit()))
+    hidden = judged(encrypted=by_attack(a=0.5, b=0.6, c=0.4))
+    summary = summarise(hidden, hits(1.0), ACCESS, seed=0)
+    leaky = " ".join(leakage.verdicts(audit(**summary)))
     assert "Something leaks" in leaky
     assert "a difference of +15.0 points" in leaky
     assert "the weights tell more than the answers do" in leaky
-    assert "took" in leaky
+    assert "training in the spiking domain took 21.0 points" in leaky
     assert "AUC of 0.610 (0.580 to 0.640), better than chance" in leaky
+
+
+def test_withheld_layers_are_what_hid() -> None:
+    """No whole network to ask, a guess in place of a layer: no sentence that says otherwise."""
+    low = summarise(
+        judged(encrypted=by_attack(a=0.1, b=0.1, c=0.1), random=by_attack(a=0.1, b=0.1, c=0.1)),
+        hits(1.0),
+        dict.fromkeys(ACCESS, "weights"),
+        seed=0,
+    )
+    assert low["blackbox"] is None
+    text = " ".join(leakage.verdicts(audit(**low, withheld_layers=1)))
+    assert "This one guess of the withheld layers found no leak; another may" in text
+    assert "withholding layers and training in the spiking domain together took" in text
+    for words in ("No leak was found", "hiding the weights", "cannot be compared"):
+        assert words not in text
+
+
+def test_less_than_chance_is_not_called_chance() -> None:
+    other = {"encrypted": {"auc": {"value": 0.30, "low": 0.28, "high": 0.32}}}
+    text = " ".join(leakage.verdicts(audit(membership=other)))
+    assert "below chance (0.5): the two parts differ in more" in text
 
 
 def test_verdicts_do_not_claim_what_may_be_chance() -> None:

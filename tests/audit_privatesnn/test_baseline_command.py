@@ -62,6 +62,19 @@ def found(made: Path) -> dict[str, Any]:
     return content
 
 
+def test_a_compile_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its networks have the names of the compile's, its result that of the compile's audit."""
+    for name in ("manifest.json", "model.net"):
+        (tmp_path / name).write_text("of a compile")
+        assert run([*SMALL, "--out", str(tmp_path)]) == 2
+        assert name in capsys.readouterr().err
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+        (tmp_path / name).rename(tmp_path / "file")
+        assert run([*SMALL, "--out", str(tmp_path / "file")]) == 2
+        assert "is a file" in capsys.readouterr().err
+        (tmp_path / "file").unlink()
+
+
 def test_the_json_has_the_form_of_the_audit(made: Path, found: dict[str, Any]) -> None:
     assert json.loads((made / "beside.json").read_text()) == found
     text = (Path(__file__).parents[2] / "docs" / "audit.md").read_text()

@@ -316,7 +316,8 @@ def leakage() -> dict[str, Any]:
         },
         "gain_over_floor": ends(0.68),
         "gain_over_blackbox": ends(0.09),
-        "sanity": {"ann": 0.83, "converted": 0.82},
+        "hidden": {"value": 0.03, "low": 0.01, "high": 0.05},
+        "sanity": {"ann": 0.83, "converted": 0.82, "attacks_work": True},
         "notes": [],
         "pictures": [],
     }
