@@ -51,11 +51,11 @@ class SpikingModule(nn.Module):
         self.timesteps, self.encoding = steps, graph.encoding
         self.weights = [torch.tensor(layer.weight, dtype=torch.float32) for layer in graph.layers]
         self.asked = 0
+        self.at_once = MOST_AT_ONCE
 
     def forward(self, images_nchw: Tensor) -> Tensor:
         """Return the voltages (N, classes)."""
-        begins = range(0, len(images_nchw), MOST_AT_ONCE)
-        return torch.cat([self._run(images_nchw[b : b + MOST_AT_ONCE]) for b in begins])
+        return torch.cat([self._run(part) for part in torch.split(images_nchw, self.at_once)])
 
     def _run(self, images_nchw: Tensor) -> Tensor:
         layers = self.graph.layers

@@ -46,8 +46,11 @@ def subject_name(subject: str) -> str:
 
 def compile_like(folder: Path, like: Path, *flags: str) -> None:
     """Compile into `folder`, on the stages that the finished folder `like` has."""
-    if not (folder / "manifest.json").is_file() and like != folder and like.is_dir():
-        shutil.copytree(like, folder, ignore=shutil.ignore_patterns("lock", "audit*.json"))
+    if not folder.exists() and like != folder and like.is_dir():
+        beside = folder.with_name(f".{folder.name}.copy")
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.copytree(like, beside, ignore=shutil.ignore_patterns("lock", "audit*.json"))
+        beside.rename(folder)
     run("compiler.export", "--out", str(folder), "--quiet", *flags)
 
 

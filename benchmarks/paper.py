@@ -62,6 +62,7 @@ def paper(name: str, out: Path, **options: Any) -> None:
     out.mkdir(parents=True, exist_ok=True)
     weights, subject = (out / f"{network.name}.{kind}" for kind in ("safetensors", "toml"))
     samples = ["--samples", str(options["samples"])] if options["samples"] else []
+    _same_training(out / f"{network.name}.training.json", network, options)
     if not weights.is_file():
         epochs = ["--epochs", str(options["epochs"])] if options["epochs"] else []
         _train(network, weights, [*epochs, *samples])
@@ -74,6 +75,20 @@ def paper(name: str, out: Path, **options: Any) -> None:
     found = accuracies(report_of(folder))
     told = ", ".join(f"{stage} {value:.2%}" for stage, value in found.items())
     click.echo(f"{network.name}, T = {timesteps}: {told}")
+
+
+def _same_training(note: Path, network: Network, options: dict[str, Any]) -> None:
+    """Note what the ANN is trained with; UsageError where the one there has other settings."""
+    from compiler.commandline import write_json
+
+    asked = {"data": network.data, "epochs": options["epochs"], "samples": options["samples"]}
+    known = json.loads(note.read_text()) if note.is_file() else asked
+    if known != asked:
+        raise click.UsageError(
+            f"the network in {note.parent} was trained with {known}, asked for is {asked}: name "
+            "another --out, or the same settings"
+        )
+    write_json(note, asked)
 
 
 def named(name: str, data: str | None) -> Network:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from compiler.ir.geometry import Array
 from compiler.ir.run_ann import run_ann
 from compiler.ir.synthetic import SyntheticSet
 from sim.data_readers import ArrayImages
+
+if TYPE_CHECKING:
+    from sim.datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,9 @@ def judge_by_data(
 
     Raises DataError where they are missing or do not fit the network.
     """
-    from sim.datasets import class_name_note, load_dataset
+    from sim.datasets import class_name_note
 
-    data = load_dataset(spec, graph.input_shape, samples, seed, classes=graph.classes)
+    data = _images(graph, spec, samples, seed)
     return Judge(
         data.images_nchw,
         data.labels,
@@ -89,6 +92,17 @@ def judge_by_data(
         data.fingerprint,
         class_name_note(graph.class_names, data) or "",
     )
+
+
+def fingerprint(graph: AnnGraph, spec: str | ArrayImages, samples: int | None, seed: int) -> str:
+    """SHA-256 of the images and labels that judge_by_data takes."""
+    return _images(graph, spec, samples, seed).fingerprint
+
+
+def _images(graph: AnnGraph, spec: str | ArrayImages, samples: int | None, seed: int) -> Dataset:
+    from sim.datasets import load_dataset
+
+    return load_dataset(spec, graph.input_shape, samples, seed, classes=graph.classes)
 
 
 def judge_by_synthetic(synthetic: SyntheticSet, reason: str) -> Judge:

@@ -12,7 +12,7 @@ from compiler import __version__, steps
 from compiler.convert_step import convert_step
 from compiler.errors import EnvironmentProblem, one_problem
 from compiler.request import CompileRequest, evaluation_key, model_key
-from compiler.run_folder import RunFolder, file_hash, key_of, open_run_folder
+from compiler.run_folder import RunFolder, file_hash, key_of, make_run_folder
 from compiler.settings import settings_text
 from compiler.steps import Run
 
@@ -100,7 +100,7 @@ STAGES: tuple[Stage, ...] = (
         "Measuring every stage",
         steps.evaluate_step,
         lambda run: [*evaluation_key(run.request), steps.EVALUATION_SCHEMA],
-        again=steps.images_were_missing,
+        again=steps.images_changed,
     ),
     Stage(
         "report",
@@ -142,9 +142,10 @@ def compile_network(
     """
     from filelock import FileLock, Timeout
 
-    folder = open_run_folder(request.out)
+    folder = make_run_folder(request.out)
     try:
         with FileLock(folder.private / "lock", timeout=LOCK_SECONDS):
+            folder.take_up()
             _run_stages(Run(request, folder), watcher, first, last)
     except Timeout:
         raise one_problem(

@@ -55,7 +55,7 @@ class CompileRequest:
 
 
 def model_key(model: Model) -> list[Any]:
-    """What tells whether the model has changed: how it is read, and its file's hash.
+    """What tells whether the model has changed: how it is read, and the hashes of its files.
 
     A factory or a module is new each time; whether it is the same network shows after `load`.
     """
@@ -64,8 +64,15 @@ def model_key(model: Model) -> list[Any]:
     from compiler.presets import find_preset
 
     path = find_preset(model.preset).weights if model.preset else Path(model.spec or "")
-    digest = file_hash(path) if path.is_file() else uuid.uuid4().hex
-    return [asdict(replace(model, module=None)), digest]
+    how = asdict(replace(model, module=None))
+    if not path.is_file():
+        return [how, uuid.uuid4().hex]
+    beside: tuple[Path, ...] = ()
+    if path.suffix.lower() == ".onnx":
+        from compiler.frontend.external_data import external_files
+
+        beside = external_files(path)
+    return [how, *(file_hash(file) for file in (path, *beside))]
 
 
 def evaluation_key(request: CompileRequest) -> list[Any]:

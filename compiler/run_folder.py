@@ -68,6 +68,15 @@ class RunFolder:
         """A stage's own file in `private`."""
         return self.private / name
 
+    def take_up(self) -> None:
+        """Read the manifest and remove what an interrupted run left half-written.
+
+        Only with the folder's lock: what another run is writing looks the same.
+        """
+        for left in self.private.glob(".*.tmp"):
+            left.unlink(missing_ok=True)
+        self.records = _read_records(self.manifest)
+
     def finished(self, stage: str, key: str) -> bool:
         """Whether the stage was run with this key and its files are untouched."""
         record = self.records.get(stage)
@@ -99,8 +108,8 @@ class RunFolder:
         write_json(self.manifest, {"schema_version": MANIFEST_SCHEMA, "stages": stages})
 
 
-def open_run_folder(path: Path) -> RunFolder:
-    """Make DIR if needed and read its manifest.
+def make_run_folder(path: Path) -> RunFolder:
+    """Make DIR if needed; `take_up` reads what is there, once nobody else is at work in it.
 
     Raises EnvironmentProblem if the folder cannot be written.
     """
@@ -119,9 +128,6 @@ def open_run_folder(path: Path) -> RunFolder:
             "a folder that can be made and written",
             "choose another folder, or change its permissions",
         ) from None
-    for left in folder.private.glob(".*.tmp"):
-        left.unlink(missing_ok=True)
-    folder.records = _read_records(folder.manifest)
     return folder
 
 

@@ -317,10 +317,23 @@ def _evaluation_lengths(run: Run, judge: Any) -> tuple[float, ...]:
     return (images, 2 * images, images, 2 * images, 10_000 + 2_000 * in_lava if in_lava else 0)
 
 
-def images_were_missing(run: Run) -> bool:
-    """Whether the stage was run without the images that were asked for: now they may be there."""
+def images_changed(run: Run) -> bool:
+    """Whether the images are other ones than those that the stage was run with.
+
+    They may have been missing then; or their file has other content now. Where they are missing
+    now, what was measured stays.
+    """
+    from compiler.judge import fingerprint
+
+    request = run.request
     judged = run.folder.records["evaluate"].results["evaluation"]
-    return run.request.evaluation is not None and judged["data"] is None
+    if not isinstance(request.evaluation, str):
+        return request.evaluation is not None and judged["data"] is None
+    try:
+        found = fingerprint(run.ann(), request.evaluation, request.samples, run.config.seed)
+    except DataError:
+        return False
+    return bool(found != judged["sha256"])
 
 
 def _judge(run: Run, ann: AnnGraph) -> Any:

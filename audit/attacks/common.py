@@ -157,6 +157,10 @@ def labels_for(subject: Subject, budget: Budget) -> Tensor:
     return torch.arange(subject.classes).repeat(budget.images_per_class)
 
 
+MOST_AT_ONCE = 250
+"""Images that move together, and whose gradient through an ordinary network is computed at once."""
+
+
 class Scored(nn.Module):
     """A network whose answers have mean 0 over the classes and a spread of 1 over images.
 
@@ -173,6 +177,11 @@ class Scored(nn.Module):
             answers = module(start_images(_SCALE_IMAGES, shape, generator))
         self.scale = float(centred(answers).std().clamp_min(1e-12))
 
+    @property
+    def at_once(self) -> int:
+        """Images whose gradient is computed together; spiking modules say how many."""
+        return int(getattr(self.module, "at_once", MOST_AT_ONCE))
+
     def forward(self, images_nchw: Tensor) -> Tensor:
         """Return standardised answers (N, classes)."""
         return centred(self.module(images_nchw)) / self.scale
@@ -181,6 +190,22 @@ class Scored(nn.Module):
 def centred(answers: Tensor) -> Tensor:
     """Answers minus their mean over the classes."""
     return answers - answers.mean(1, keepdim=True)
+
+
+def target_gradient(models: Sequence[Scored], images: Tensor, labels: Tensor) -> Tensor:
+    """Gradient of the sum of `target_loss` by the images, (N, C, H, W).
+
+    Computed part by part: what all images through all time-steps leave for the pass back would
+    take gigabytes.
+    """
+    size = min(model.at_once for model in models)
+    found: list[Tensor] = []
+    for some, wanted in zip(
+        torch.split(images.detach(), size), torch.split(labels, size), strict=True
+    ):
+        some.requires_grad_()
+        found += torch.autograd.grad(target_loss(models, some, wanted).sum(), some)
+    return torch.cat(found)
 
 
 def target_loss(models: Sequence[nn.Module], images: Tensor, labels: Tensor) -> Tensor:

@@ -14,16 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from audit.attacks.common import Meter, target_loss
+from audit.attacks.common import MOST_AT_ONCE, Meter, Scored, target_gradient
 from compiler.ir.geometry import Shape
 
 _REFERENCE_SIDE = 28
 """Pixels a side for which lengths in the prior are given."""
-
-_MOST_AT_ONCE = 250
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def dark_start(count: int, shape: Shape, generator: torch.Generator) -> Tensor:
 
 
 def invert(
-    models: Sequence[nn.Module],
+    models: Sequence[Scored],
     images: Tensor,
     labels: Tensor,
     steps: int,
@@ -68,8 +66,8 @@ def invert(
     of images. Images of one class that are moved together pull at each other. course: the part
     of the whole schedule of rate and noise that these steps are.
     """
-    batches = range(0, len(images), _MOST_AT_ONCE)
-    parts = [slice(begin, begin + _MOST_AT_ONCE) for begin in batches]
+    batches = range(0, len(images), MOST_AT_ONCE)
+    parts = [slice(begin, begin + MOST_AT_ONCE) for begin in batches]
     movers = [_Mover(images[part], labels[part], prior) for part in parts]
     for step in range(steps):
         done = course[0] + (course[1] - course[0]) * step / steps
@@ -88,7 +86,7 @@ class _Mover:
         self.unit = images.shape[2] / _REFERENCE_SIDE
         self.optimizer = torch.optim.Adam([self.images], prior.rate)
 
-    def step(self, models: Sequence[nn.Module], done: float, generator: torch.Generator) -> None:
+    def step(self, models: Sequence[Scored], done: float, generator: torch.Generator) -> None:
         """One step; `done` is the share of the steps before it."""
         prior = self.prior
         for group in self.optimizer.param_groups:
@@ -96,8 +94,8 @@ class _Mover:
         noise = prior.noise[0] + (prior.noise[1] - prior.noise[0]) * done
         seen = shifted(self.images, round(prior.shift * self.unit), generator)
         seen = seen + noise * torch.randn(seen.shape, generator=generator)
-        loss = target_loss(models, seen, self.labels) + self._penalty()
-        (gradient,) = torch.autograd.grad(loss.sum(), self.images)
+        loss = (seen * target_gradient(models, seen, self.labels)).sum() + self._penalty().sum()
+        (gradient,) = torch.autograd.grad(loss, self.images)
         self.images.grad = blurred(gradient, prior.blur * self.unit)
         self.optimizer.step()
         with torch.no_grad():

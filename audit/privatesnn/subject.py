@@ -89,10 +89,11 @@ class SpikingView(nn.Module):
         self.network = network
         self.spiking = SpikingNetwork(network, slope_of(surrogate))
         self.encoder = SignedPoisson(seed)
+        self.at_once = network.at_once
 
     def forward(self, images_nchw: Tensor) -> Tensor:
         """Return the sums (N, classes)."""
-        parts = torch.split(images_nchw, self.network.at_once)
+        parts = torch.split(images_nchw, self.at_once)
         spikes = (self.encoder.spikes(part, self.network.timesteps) for part in parts)
         return torch.cat([self.spiking(part) for part in spikes])
 

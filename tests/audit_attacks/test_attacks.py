@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from audit.attacks import ATTACKS, FULL, QUICK, Attack, AttackImages, Budget
+from audit.attacks.common import Scored, target_gradient, target_loss
 from audit.subjects import Subject
 from sim.datasets import load_dataset
 
@@ -147,7 +149,6 @@ def test_the_full_budget_is_nowhere_smaller() -> None:
 
 def test_the_copy_learns_the_subject(subjects: dict[str, Subject]) -> None:
     """On real digits, which it never sees."""
-    import torch
 
     from audit.attacks.clone import clones
     from audit.attacks.common import Meter
@@ -164,3 +165,21 @@ def test_the_copy_learns_the_subject(subjects: dict[str, Subject]) -> None:
         assert np.mean(found == expected) > 0.35
     assert agreement > 0.35
     assert meter.queries == 1_000
+
+
+def test_the_gradient_of_many_images_is_computed_part_by_part(
+    subjects: dict[str, Subject],
+) -> None:
+    """The same as of all at once, and no pass through time with more than the module says."""
+    subject = subjects["encrypted"]
+    module = subject.module("spiking")
+    model, seen = Scored(module, subject.input_shape), []
+    module.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    images = torch.rand(40, *subject.input_shape, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(40) % 10
+    found = target_gradient([model], images, labels)
+    assert seen == [module.at_once, module.at_once, 40 - 2 * module.at_once]
+    images.requires_grad_()
+    (whole,) = torch.autograd.grad(target_loss([model], images, labels).sum(), images)
+    assert found.abs().max() > 0
+    torch.testing.assert_close(found, whole)

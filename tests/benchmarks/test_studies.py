@@ -97,6 +97,26 @@ def test_a_folder_of_finished_stages_is_taken_over_once(
     assert calls[0] == ("compiler.export", "--out", str(folder), "--quiet", "--seed", "3")
 
 
+def test_a_copy_that_was_interrupted_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(source: Path, target: Path, **more: Any) -> None:
+        target.mkdir()
+        (target / "half").write_text("of it")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compiles, "run", lambda *_: None)
+    first, folder = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    (first / "manifest.json").write_text("there")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(compiles.shutil, "copytree", interrupted)
+        compiles.compile_like(folder, first)
+    compiles.compile_like(folder, first)
+    assert [path.name for path in folder.iterdir()] == ["manifest.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second"]
+
+
 def test_a_list_of_seeds_is_checked() -> None:
     assert compiles.whole_numbers("0,12") == [0, 12]
     with pytest.raises(click.UsageError, match="list of whole numbers"):
@@ -128,6 +148,20 @@ def test_a_network_of_the_paper_is_trained_and_then_compiled(
         assert rows._published_flags(compiling[2]) == (
             "--arch", network.removeprefix("cifar100-"), "--data", data,
         )  # fmt: skip
+
+
+def test_the_network_of_a_trial_does_not_stand_in_for_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained: list[tuple[str, ...]] = []
+    monkeypatch.setattr(paper, "run_python", lambda *arguments: trained.append(arguments))
+    monkeypatch.setattr(paper, "run", lambda *_: None)
+    monkeypatch.setattr(paper, "report_of", lambda _: {"stages": []})
+    trial = ["cifar10-vgg16", "--out", str(tmp_path), "--samples", "9", "--epochs", "1"]
+    assert paper.main(trial) == paper.main(trial) == 0
+    assert paper.main(["cifar10-vgg16", "--out", str(tmp_path)]) == 2
+    assert "trained with" in capsys.readouterr().err
+    assert len(trained) == 2
 
 
 @pytest.mark.parametrize(

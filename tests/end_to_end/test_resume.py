@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pytest
 
 from compiler import pipeline
@@ -276,6 +277,43 @@ def test_a_disagreement_in_lava_on_real_images_fails_too(
     outcome = export(*command, "--out", finished, *same, "--from", "evaluate")
     assert outcome.status == 1 and "disagree" in outcome.err
     assert not (finished / "model.net").exists()
+
+
+def test_images_of_the_same_name_with_other_labels_are_measured_anew(
+    finished: Path, export: Any, command: list[str], tmp_path: Path
+) -> None:
+    from sim.datasets import load_dataset
+
+    digits = load_dataset("digits", samples=20)
+    file, accuracies = tmp_path / "own.npz", []
+    for turned in (0, 0, 1):
+        np.savez(file, images=digits.images_nchw, labels=(digits.labels + turned) % 10)
+        outcome = export(*command, "--out", finished, "--eval", f"npz:{file}")
+        assert outcome.status == 0, outcome.err
+        again = "evaluate" in stages_run(outcome.out)
+        report = json.loads((finished / "report.json").read_text())
+        accuracies.append((again, report["stages"][0]["accuracy"] > 0.5))
+    assert accuracies == [(True, True), (False, True), (True, False)]
+    file.unlink()
+    outcome = export(*command, "--out", finished, "--eval", f"npz:{file}")
+    assert outcome.status in (0, 1) and "Traceback" not in outcome.err
+
+
+def test_a_second_compile_leaves_the_files_of_the_one_at_work(
+    finished: Path, export: Any, command: list[str]
+) -> None:
+    from filelock import FileLock
+
+    written = finished / "private" / ".encrypt.checkpoint.1.tmp"
+    with FileLock(finished / "private" / "lock"):
+        written.write_text("half")
+        manifest = (finished / "manifest.json").read_bytes()
+        outcome = export(*command, "--out", finished, "--from", "encrypt")
+        assert outcome.status == 1 and "in use" in outcome.err
+        assert written.read_text() == "half"
+        assert (finished / "manifest.json").read_bytes() == manifest
+    assert export(*command, "--out", finished, "--to", "load").status == 0
+    assert not written.exists()
 
 
 def test_images_that_were_missing_are_looked_for_again(
