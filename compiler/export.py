@@ -97,7 +97,8 @@ def export(**options: Any) -> None:
 
     MODEL is a .onnx file, a .safetensors file with --arch, or pkg.module:factory; it is fed
     pixels in [0, 1], minus --mean, over --std. Without MODEL and --preset the embedded
-    default is compiled: preset digits. Only DIR/model.net is made to leave the house.
+    default is compiled: preset digits. Only DIR/model.net, and the same network as
+    DIR/model.nir, are made to leave the house.
     Under torchrun the processes share the training's batches.
     """
     first, last, quiet = options.pop("first"), options.pop("last"), options.pop("quiet")

@@ -54,6 +54,19 @@ def gather_report(run: Run) -> dict[str, Any]:
     return {**report, **audited, "warnings": found}
 
 
+FILES = (
+    ("model.net", "the spiking network for Loihi", True),
+    ("model.nir", "the same network for other frameworks", True),
+    ("device.net", "it without its first layers", True),
+    ("report.html", "this report, for people", False),
+    ("report.json", "this report, for programs", False),
+    ("resources.json", "what lies on each core of the chips", False),
+    ("manifest.json", "what was run and the hashes of its files", False),
+    ("config.toml", "all settings, for --config", False),
+    ("private", "the ANN, the synthetic images, the stages' files", False),
+)
+"""Name, what it is, whether it is made to leave the house."""
+
 AUDITS = {
     audit_file(): "model.net",
     "audit-withheld-*.json": "it without its first layers",
@@ -142,22 +155,13 @@ def _peak_memory(results: dict[str, Any]) -> int:
 
 def _files(run: Run) -> list[dict[str, Any]]:
     folder = run.folder.path
-    entries = (
-        ("model.net", "the spiking network for Loihi", True),
-        ("model.nir", "the same network for other frameworks", True),
-        ("report.html", "this report, for people", False),
-        ("report.json", "this report, for programs", False),
-        ("resources.json", "what lies on each core of the chips", False),
-        ("manifest.json", "what was run and the hashes of its files", False),
-        ("config.toml", "all settings, for --config", False),
-        ("private", "the ANN, the synthetic images, the stages' files", False),
-        *(
-            (path.name, f"what an attacker reads out of {what}", False)
-            for pattern, what in AUDITS.items()
-            for path in sorted(folder.glob(pattern))
-        ),
+    there = [entry for entry in FILES if entry[0] != "device.net" or run.folder.device.is_file()]
+    audits = (
+        (path.name, f"what an attacker reads out of {what}", False)
+        for pattern, what in AUDITS.items()
+        for path in sorted(folder.glob(pattern))
     )
     return [
         {"path": str(folder / name), "what": what, "may_leave": may_leave}
-        for name, what, may_leave in entries
+        for name, what, may_leave in (*there, *audits)
     ]

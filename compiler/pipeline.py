@@ -112,6 +112,7 @@ STAGES: tuple[Stage, ...] = (
     ),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
+LOAD = STAGE_NAMES[0]
 
 
 class Watcher(steps.Tell, Protocol):
@@ -162,17 +163,36 @@ def compile_network(
 def _run_stages(run: Run, watcher: Watcher, first: str | None, last: str | None) -> None:
     stop = STAGE_NAMES.index(last) if last else len(STAGES) - 1
     if first:
-        run.folder.forget(STAGE_NAMES[STAGE_NAMES.index(first) :])
+        _outdate(run, STAGE_NAMES.index(first))
     key = __version__
-    for stage in STAGES[: stop + 1]:
+    for index, stage in enumerate(STAGES[: stop + 1]):
         key = key_of(key, stage.name, stage.settings(run))
         if run.folder.finished(stage.name, key) and not stage.again(run):
             watcher.skip(stage)
+        elif stage.name == LOAD:
+            _load(run, stage, key, watcher)
         else:
+            _outdate(run, index)
             _run_stage(run, stage, key, watcher)
-        if stage.name == "load":
+        if stage.name == LOAD:
             run.folder.write_settings(settings_text(run.request))
             key = key_of(__version__, file_hash(run.folder.stage_file(steps.ANN)))
+
+
+def _load(run: Run, stage: Stage, key: str, watcher: Watcher) -> None:
+    """Run the first stage; what follows from the network is outdated if it is another one."""
+    file = run.folder.stage_file(steps.ANN)
+    before = file_hash(file) if file.is_file() else None
+    _run_stage(run, stage, key, watcher)
+    if before != file_hash(file):
+        _outdate(run, 1)
+
+
+def _outdate(run: Run, index: int) -> None:
+    """Forget this stage and all after it, and remove outputs that would tell of another network."""
+    run.folder.forget(STAGE_NAMES[index:])
+    if index <= STAGE_NAMES.index("export"):
+        steps.remove_outputs(run)
 
 
 def _run_stage(run: Run, stage: Stage, key: str, watcher: Watcher) -> None:

@@ -71,7 +71,7 @@ class CompileResult:
 
     @property
     def model_net(self) -> Path:
-        """model.net, the one file that is made to leave the house."""
+        """model.net, which with model.nir, the same network, alone is made to leave the house."""
         return self.folder / "model.net"
 
     @property

@@ -46,13 +46,23 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        """The one file that is made to leave the house."""
+        """The network, made to leave the house."""
         return self.path / "model.net"
 
     @property
     def model_nir(self) -> Path:
         """The same network for frameworks that read NIR."""
         return self.path / "model.nir"
+
+    @property
+    def host(self) -> Path:
+        """The first layers of a network that was split, which stay at home."""
+        return self.private / "host.net"
+
+    @property
+    def device(self) -> Path:
+        """The other layers of a network that was split."""
+        return self.path / "device.net"
 
     @property
     def manifest(self) -> Path:

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from compiler.commandline import run_command
+from compiler.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from compiler.ir.chip import ChipGraph
 
-DEVICE, HOST_FILE = "device.net", "host.net"
 COMPARED = 64
 """Held-out synthetic images on which the two parts are compared with the whole."""
 
@@ -41,9 +42,10 @@ def split_run(run_dir: Path, layers: int, lava_samples: int, quiet: bool) -> Non
     found = split_files(run_dir, layers, lava_samples)
     if quiet:
         return
-    click.echo(f"{run_dir / DEVICE}: {found['device_layers']} layers, fed with binary spikes "
+    folder = RunFolder(run_dir)
+    click.echo(f"{folder.device}: {found['device_layers']} layers, fed with binary spikes "
                f"{found['spikes_shape']} for {found['timesteps']} steps")  # fmt: skip
-    click.echo(f"{run_dir / 'private' / HOST_FILE}: {layers} of the first layers; keep it, "
+    click.echo(f"{folder.host}: {layers} of the first layers; keep it, "
                "and model.net, at home")  # fmt: skip
     click.echo(f"compared with the whole on {found['samples']} synthetic images: "
                f"{found['spikes']:,} spikes, {found['mismatches']} different; in Lava on "
@@ -51,10 +53,11 @@ def split_run(run_dir: Path, layers: int, lava_samples: int, quiet: bool) -> Non
 
 
 def split_files(run_dir: Path, layers: int, lava_samples: int) -> dict[str, Any]:
-    """Write the two files of a finished compile and prove them; returns what was compared.
+    """Write the two files of a finished compile; returns on what they were compared.
 
-    Raises ModelError where the compile is not finished, UsageError for a split that leaves no
-    layer on a side, AgreementError if the parts are not the whole.
+    They get their names when they are proven. Raises ModelError where the compile is not
+    finished, UsageError for a split that leaves no layer on a side, AgreementError if the parts
+    are not the whole.
     """
     from audit.inputs import open_finished_run
     from compiler.ir.splitting import join, split
@@ -67,16 +70,19 @@ def split_files(run_dir: Path, layers: int, lava_samples: int) -> dict[str, Any]
     run = open_finished_run(run_dir)
     whole = read_netx(run_dir / "model.net")
     first, rest = split(whole.graph, layers)
-    paths = (run_dir / "private" / HOST_FILE, run_dir / DEVICE)
-    _write(first, paths[0], whole.deployment)
-    _write(rest, paths[1], whole.deployment)
-    host, device = (read_netx(path).graph for path in paths)
+    names = RunFolder(run_dir)
     synthetic = load(SyntheticSet, run.path / "private" / "synthetic.safetensors")
     images = synthetic.pixels(synthetic.validation)[:COMPARED]
-    expected = trace(whole.graph, images)
-    found = compare_states(trace(join(host, device), images), expected)
-    require_agreement(found, "the two parts", "the whole network")
-    lava = _in_lava(paths[1], host, device, images[:lava_samples]) if lava_samples else None
+    with TemporaryDirectory(prefix=".split-", dir=names.private) as unproven:
+        paths = [Path(unproven) / path.name for path in (names.host, names.device)]
+        for graph, path in zip((first, rest), paths, strict=True):
+            _write(graph, path, whole.deployment)
+        host, device = (read_netx(path).graph for path in paths)
+        found = compare_states(trace(join(host, device), images), trace(whole.graph, images))
+        require_agreement(found, "the two parts", "the whole network")
+        lava = _in_lava(paths[1], host, device, images[:lava_samples]) if lava_samples else None
+        for path, name in zip(paths, (names.host, names.device), strict=True):
+            path.replace(name)
     return {
         "device_layers": len(device.layers),
         "spikes_shape": device.input_shape,

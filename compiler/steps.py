@@ -224,7 +224,6 @@ def export_step(run: Run, tell: Tell) -> Results:
     from netx_export import deployment_of, differences, prepared, read_netx, write_netx
     from netx_export.nir_writer import write_nir
 
-    _remove_outputs(run)
     chip = run.chip()
     mean, std = _normalisation(run.ann())
     deployment = deployment_of(
@@ -242,10 +241,12 @@ def export_step(run: Run, tell: Tell) -> Results:
     return {"layer_hash": back.deployment.layer_hash if back.deployment else ""}
 
 
-def _remove_outputs(run: Run) -> None:
+def remove_outputs(run: Run) -> None:
     """Outputs of an earlier compile in this folder would tell of another network."""
-    model, reports = run.folder.model, (run.folder.path / name for name in REPORT_FILES)
-    for path in (model, rejected(model), run.folder.model_nir, *reports):
+    folder = run.folder
+    reports = (folder.path / name for name in REPORT_FILES)
+    split = (folder.device, folder.host)
+    for path in (folder.model, rejected(folder.model), folder.model_nir, *split, *reports):
         path.unlink(missing_ok=True)
 
 

@@ -13,7 +13,7 @@ import pytest
 from audit import withheld
 from audit.subjects import load_subjects
 from audit.withheld import guess_first_layers
-from compiler.errors import UsageError
+from compiler.errors import AgreementError, UsageError
 from compiler.ir.geometry import frozen
 from compiler.ir.splitting import HOST, join, split
 from compiler.split import run
@@ -62,6 +62,19 @@ def test_the_files_do_what_the_whole_does(run_dir: Path, tmp_path: Path) -> None
         found: list[np.ndarray] = []
         file.visititems(lambda _, one: found.append(one[()]) if hasattr(one, "size") else None)
     assert not any(np.size(one) == secret.size for one in found)
+
+
+@pytest.mark.parametrize("trouble", [AgreementError("not the whole"), KeyboardInterrupt()])
+def test_what_is_not_proven_gets_no_name(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, trouble: BaseException
+) -> None:
+    def fails(*_: object) -> None:
+        raise trouble
+
+    monkeypatch.setattr("sim.compare.require_agreement", fails)
+    before = sorted(run_dir.rglob("*"))
+    assert run([str(run_dir), "--lava-samples", "0", "--quiet"]) in (1, 130)
+    assert sorted(run_dir.rglob("*")) == before
 
 
 def test_a_part_alone_is_refused(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

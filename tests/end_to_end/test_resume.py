@@ -14,8 +14,10 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from compiler import pipeline
+from compiler.presets import find_preset
 
 INTERRUPTED = "interrupted; the same command goes on from the last finished stage"
 FINAL = {"model.net", "report.json", "report.html"}
@@ -297,6 +299,33 @@ def test_images_of_the_same_name_with_other_labels_are_measured_anew(
     file.unlink()
     outcome = export(*command, "--out", finished, "--eval", f"npz:{file}")
     assert outcome.status in (0, 1) and "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize("stop", ["load", "synthesize"])
+def test_another_network_in_the_folder_leaves_no_file_of_the_first(
+    finished: Path, export: Any, settings: Path, tmp_path: Path, stop: str
+) -> None:
+    """Not even where it gets no further than its first stages."""
+    other = tmp_path / "other.safetensors"
+    tensors = load_file(find_preset("digits").weights)
+    save_file({name: 0.9 * tensor for name, tensor in tensors.items()}, other)
+    for name in ("device.net", "private/host.net"):
+        (finished / name).write_text("of the first network")
+    same = ("--arch", "digits-cnn", "--config", settings, "--lava-samples", "0", "--eval", "none")
+    outcome = export(other, *same, "--out", finished, "--to", stop)
+    assert outcome.status == 0, outcome.err
+    assert stages_of(finished)[-1] == stop
+    left = {path.name for path in finished.iterdir()}
+    assert not left & {"model.net", "model.nir", "device.net", "report.json", "report.html"}
+    assert not (finished / "private" / "host.net").exists()
+
+
+def test_other_settings_of_the_measurement_leave_the_model(
+    finished: Path, export: Any, command: list[str]
+) -> None:
+    before = (finished / "model.net").stat().st_mtime_ns
+    outcome = export(*command, "--out", finished, "--eval", "digits", "--samples", 30)
+    assert outcome.status == 0 and (finished / "model.net").stat().st_mtime_ns == before
 
 
 def test_a_second_compile_leaves_the_files_of_the_one_at_work(

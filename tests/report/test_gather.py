@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from compiler.export import run
+from compiler.gather import FILES
 from sim.run import run as run_sim
 
 TINY = """
@@ -211,3 +212,11 @@ def test_every_field_is_described_and_there(made: dict) -> None:
     for path, parts in absent_here.items():
         actual = actual - {path} | parts
     assert actual == described
+
+
+def test_the_privacy_page_says_of_every_file_whether_it_may_leave() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "privacy.md").read_text()
+    table = text[text.index("## What to give away") : text.index("## Before you give it away")]
+    for name, _, may_leave in FILES:
+        lines = [line for line in table.splitlines() if f"`{name}" in line.split(" | ")[0]]
+        assert any(("made to leave the house" in line) == may_leave for line in lines), name
