@@ -52,7 +52,7 @@ def _layer_problems(layer: ChipLayer) -> list[Problem]:
     if layer.kind == "dense":
         dense = dense_weight_problem(layer.name, layer.weight)
         return problems + ([dense] if dense else [])
-    return problems + _conv_problems(layer)
+    return problems + fields.lava_conv_problems(layer.name, layer.kernel, layer.geometry)
 
 
 def _neuron_problems(name: str, neuron: CubaFields, readout: bool) -> list[Problem]:
@@ -62,27 +62,6 @@ def _neuron_problems(name: str, neuron: CubaFields, readout: bool) -> list[Probl
         *threshold.problems(name, np.array([neuron.v_th_mant]), remedy),
         *fields.I_DECAY.problems(name, np.array([neuron.i_decay]), "4096 for no memory in u"),
         *fields.V_DECAY.problems(name, np.array([neuron.v_decay]), "0 for no leak"),
-    ]
-
-
-def _conv_problems(layer: ChipLayer) -> list[Problem]:
-    geometry = layer.geometry
-    numbers = {
-        "kernel": max(layer.kernel),
-        "stride": max(geometry.stride),
-        "padding": max(max(pair) for pair in geometry.padding),
-        "dilation": max(geometry.dilation),
-        "groups": geometry.groups,
-    }
-    return [
-        Problem(
-            layer.name,
-            f"{what} {value}",
-            f"at most {fields.LAVA_CONV_LIMIT} (Lava keeps it in 8 bits)",
-            "split the layer or change its geometry",
-        )
-        for what, value in numbers.items()
-        if value > fields.LAVA_CONV_LIMIT
     ]
 
 

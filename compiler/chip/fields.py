@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from compiler.errors import Problem
-from compiler.ir.geometry import Array
+from compiler.ir.geometry import Array, ConvGeometry, Pair
 
 
 @dataclass(frozen=True)
@@ -108,3 +108,24 @@ TIMESTEP_CHOICES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 LAVA_CONV_LIMIT = 127
 """Kernel size, stride, padding, dilation and groups are int8 in Lava's Conv
 (lava/proc/conv/models.py:26-31); larger values wrap without a word."""
+
+
+def lava_conv_problems(layer: str, kernel: Pair, geometry: ConvGeometry) -> list[Problem]:
+    """Every number of a convolution that Lava's Conv cannot hold."""
+    numbers = {
+        "kernel": max(kernel),
+        "stride": max(geometry.stride),
+        "padding": max(max(pair) for pair in geometry.padding),
+        "dilation": max(geometry.dilation),
+        "groups": geometry.groups,
+    }
+    return [
+        Problem(
+            layer,
+            f"{what} {value}",
+            f"at most {LAVA_CONV_LIMIT} (Lava keeps it in 8 bits)",
+            "split the layer or change its geometry",
+        )
+        for what, value in numbers.items()
+        if value > LAVA_CONV_LIMIT
+    ]

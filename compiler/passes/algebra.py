@@ -81,15 +81,19 @@ def into_dense(layer: AnnLayer, shape: Shape, dense: Dense) -> Dense:
     return replace(dense, weight=float32(flat), bias=None if silent else float32(bias))
 
 
-def full_weight(conv: Conv2d) -> Array:
-    """Return the weight of a grouped convolution for groups = 1: (out, in, kH, kW), float64."""
-    out, per_group, rows, columns = conv.weight.shape
-    groups = conv.geometry.groups
-    full = np.zeros((out, per_group * groups, rows, columns))
-    for group in range(groups):
-        outs = slice(group * out // groups, (group + 1) * out // groups)
-        full[outs, group * per_group : (group + 1) * per_group] = conv.weight[outs]
-    return full
+def joined_weight(conv: Conv2d, groups: int) -> Array:
+    """Return the weight of the same convolution in `groups` groups, zeros between those joined.
+
+    groups: a divisor of the convolution's; returns float64 (out, in / groups, kH, kW).
+    """
+    out, inputs, rows, columns = conv.weight.shape
+    given = conv.geometry.groups
+    weight = np.zeros((out, inputs * given // groups, rows, columns))
+    for group in range(given):
+        outs = slice(group * out // given, (group + 1) * out // given)
+        first = group % (given // groups) * inputs
+        weight[outs, first : first + inputs] = conv.weight[outs]
+    return weight
 
 
 def undilated(weight: Array, geometry: ConvGeometry) -> Array:

@@ -16,6 +16,7 @@ from compiler.passes.drop_identity import drop_identity
 from compiler.passes.fold_affine import fold_affine
 from compiler.passes.fold_batch_norm import fold_batch_norm
 from compiler.passes.fold_pool import fold_pool_back, fold_pool_forward
+from compiler.passes.join_groups import join_groups, notes_on_joining
 from compiler.passes.lowered_form import lowered_problems
 from compiler.passes.merge_linear import merge_linear
 from compiler.passes.place_flatten import place_flatten
@@ -36,6 +37,7 @@ PASSES: tuple[Pass, ...] = (
     affine_to_conv,
     merge_linear,
     symmetric_padding,
+    join_groups,
 )
 POOLS_AS_NEURONS: tuple[Pass, ...] = tuple(one for one in PASSES if one is not fold_pool_forward)
 LARGEST_DIFFERENCE = 1e-4
@@ -74,23 +76,27 @@ def lower(graph: AnnGraph, passes: tuple[Pass, ...] = PASSES, seed: int = 0) -> 
     """Rewrite `graph` until it consists of Conv2d, Dense, Relu and Flatten alone.
 
     Every linear layer but the last is followed by a ReLU, the last by none; padding is
-    symmetric. After every pass the logits are compared with the original's on random and
-    border-heavy images in double precision; a relative difference above 1e-4 raises
-    ModelError, and so does, with all problems listed, what cannot be brought into this form.
+    symmetric, and Lava can hold the numbers of every convolution. After every pass the logits
+    are compared with the original's on random and border-heavy images in double precision; a
+    relative difference above 1e-4 raises ModelError, and so does, with all problems listed,
+    what cannot be brought into this form.
     """
     images_nchw = probe_images(graph.input_shape, seed)
     original = run_ann(graph, images_nchw, dtype="float64")
     lowered = graph
     checks: list[PassCheck] = []
+    joined: tuple[str, ...] = ()
     for step in passes:
         rewritten = step(lowered)
         changed = _changed(lowered, rewritten)
         checks.append(_check(step, rewritten, images_nchw, original, changed))
+        if step is join_groups:
+            joined = notes_on_joining(lowered, rewritten)
         lowered = rewritten
     problems = lowered_problems(lowered)
     if problems:
         raise ModelError(f"{graph.name} cannot be brought into spiking form", problems)
-    return LoweredResult(lowered, tuple(checks), _notes(graph, lowered))
+    return LoweredResult(lowered, tuple(checks), _notes(graph, lowered) + joined)
 
 
 def pools_as_neurons(graph: AnnGraph, folded: AnnGraph, seed: int = 0) -> LoweredResult | None:

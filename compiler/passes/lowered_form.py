@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from compiler.chip.fields import lava_conv_problems
 from compiler.errors import Problem
 from compiler.ir.ann import AnnGraph, AnnLayer, AvgPool2d, Conv2d, Dense, Flatten, Relu
 
@@ -9,7 +10,7 @@ _SUPPORTED = "conv or dense layers, each but the last followed by a ReLU"
 
 
 def lowered_problems(graph: AnnGraph) -> list[Problem]:
-    """Return everything that keeps `graph` from being a chain of spiking layers."""
+    """Return everything that keeps `graph` from being a chain of layers that the chip can hold."""
     problems = [_leftover(layer) for layer in graph.layers if not isinstance(layer, _LOWERED)]
     chain = [layer for layer in graph.layers if not isinstance(layer, Flatten)]
     for before, layer in zip([None, *chain[:-1]], chain, strict=True):
@@ -25,10 +26,16 @@ def lowered_problems(graph: AnnGraph) -> list[Problem]:
         )
     elif isinstance(chain[-1], Relu):
         problems.append(_last_relu(chain[-1]))
-    return problems
+    convs = (layer for layer in chain if isinstance(layer, Conv2d))
+    return problems + [problem for conv in convs for problem in _conv_problems(conv)]
 
 
 _LOWERED = (Conv2d, Dense, Relu, Flatten)
+
+
+def _conv_problems(conv: Conv2d) -> list[Problem]:
+    rows, columns = conv.weight.shape[2:]
+    return lava_conv_problems(conv.name, (rows, columns), conv.geometry)
 
 
 def _leftover(layer: AnnLayer) -> Problem:

@@ -8,7 +8,7 @@ import numpy as np
 
 from compiler.ir.ann import AnnGraph, AnnLayer, Conv2d, Dense, Flatten
 from compiler.ir.geometry import Array
-from compiler.passes.algebra import float32, full_weight, into_dense
+from compiler.passes.algebra import float32, into_dense, joined_weight
 
 
 def merge_linear(graph: AnnGraph) -> AnnGraph:
@@ -41,8 +41,8 @@ def _pointwise(conv: Conv2d) -> bool:
 
 
 def _merged(first: Conv2d, second: Conv2d) -> Conv2d:
-    mixing = full_weight(second)[:, :, 0, 0]
-    weight = np.einsum("om,mikl->oikl", mixing, full_weight(first))
+    mixing = joined_weight(second, 1)[:, :, 0, 0]
+    weight = np.einsum("om,mikl->oikl", mixing, joined_weight(first, 1))
     bias = None if first.bias is None else np.tensordot(mixing, first.bias, axes=1)
     if second.bias is not None:
         there = second.bias.astype(np.float64)

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from compiler.chip.fields import LAVA_CONV_LIMIT
 from compiler.ir.ann import AnnGraph, AnnLayer, AvgPool2d, Conv2d, Relu
 from compiler.ir.geometry import Array, Shape
 from compiler.ir.run_ann import run_layer
@@ -53,16 +52,10 @@ def _depthwise(pool: AvgPool2d, channels: int) -> Conv2d:
 def _by_channel(pool: AvgPool2d, weight: Array, bias: Array | None, channels: int) -> Conv2d:
     """A convolution whose output o takes in channel o * channels // outputs alone.
 
-    weight: (outputs, 1, rows, columns). One group a channel, or, where Lava cannot hold so
-    many, groups of several channels with zeros between them.
+    weight: (outputs, 1, rows, columns).
     """
-    groups = max(number for number in range(1, LAVA_CONV_LIMIT + 1) if channels % number == 0)
-    size, outputs = channels // groups, len(weight)
-    spread = np.zeros((outputs, size, *pool.kernel))
-    for output in range(outputs):
-        spread[output, output * channels // outputs % size] = weight[output, 0]
-    geometry = replace(pool.geometry, groups=groups)
-    return Conv2d(pool.name, float32(spread), None if bias is None else float32(bias), geometry)
+    geometry = replace(pool.geometry, groups=channels)
+    return Conv2d(pool.name, float32(weight), None if bias is None else float32(bias), geometry)
 
 
 def _divisors(pool: AvgPool2d, shape: Shape) -> Array:

@@ -21,8 +21,8 @@ def quantize(graph: SnnGraph) -> ChipGraph:
     """Round weights and biases to even mantissas and thresholds to odd ones.
 
     Training already sees weights and biases rounded and clipped this way, so nothing is
-    lost here. Raises ChipRangeError listing every layer whose threshold does not fit, whose values
-    are not finite, or whose weights all round to zero.
+    lost here. Raises ChipRangeError listing every layer whose threshold does not fit, whose weights
+    or biases are not finite, or whose weights all round to zero.
     """
     problems = [problem for layer in graph.layers for problem in _problems(layer)]
     if problems:
@@ -70,9 +70,14 @@ def clipped_share(layer: SnnLayer) -> tuple[float, float]:
 
 def _problems(layer: SnnLayer) -> list[Problem]:
     remedy = "train with a smaller learning rate, or report the network that leads here"
-    if not np.isfinite(layer.weight).all():
-        return [Problem(layer.name, "weights that are not finite", "finite weights", remedy)]
-    problems = []
+    values = {"weights": layer.weight, "biases": layer.bias}
+    problems = [
+        Problem(layer.name, f"{what} that are not finite", f"finite {what}", remedy)
+        for what, array in values.items()
+        if array is not None and not np.isfinite(array).all()
+    ]
+    if problems:
+        return problems
     if layer.reset != "zero":
         found, allowed = f"the reset `{layer.reset}`", "`zero`, which is all that Loihi has"
         problems.append(Problem(layer.name, found, allowed, "run this network in float"))

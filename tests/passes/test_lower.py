@@ -211,6 +211,47 @@ def test_all_misfits_are_listed(random):
     assert all(problem.remedy for problem in caught.value.problems)
 
 
+def test_more_groups_than_lava_holds_are_joined_and_noted(random):
+    depthwise = ConvGeometry(padding=((1, 2), (1, 1)), groups=128)
+    graph = AnnGraph(
+        "net",
+        (2, 4, 4),
+        (
+            random.conv("c", 128, 2, (1, 1)),
+            Relu("r"),
+            random.conv("d", 128, 128, geometry=depthwise),
+            Relu("s"),
+            random.conv("e", 3, 128, (1, 1)),
+            Relu("t"),
+            random.dense("f", 4, 60),
+        ),
+    )
+    lowered = lower(graph)
+    assert [layer.geometry.groups for layer in lowered.graph.layers[::2][:3]] == [1, 64, 1]
+    assert [check.name for check in lowered.checks if check.changed][-1] == "join_groups"
+    (note,) = lowered.notes
+    assert "128 groups became 64" in note and "2 times the weights" in note
+
+
+@pytest.mark.parametrize(
+    ("kernel", "geometry", "found"),
+    [
+        ((1, 128), ConvGeometry(), "kernel 128"),
+        ((1, 1), ConvGeometry(stride=(1, 128)), "stride 128"),
+        ((1, 2), ConvGeometry(padding=((0, 0), (128, 128))), "padding 128"),
+        ((1, 2), ConvGeometry(dilation=(1, 128)), "dilation 128"),
+    ],
+)
+def test_what_lava_cannot_hold_is_told_before_any_long_work(random, kernel, geometry, found):
+    conv = random.conv("c", 1, 1, kernel, geometry)
+    graph = AnnGraph("net", (1, 1, 130), (conv, Relu("r")))
+    features = int(np.prod(graph.shapes[-1]))
+    with pytest.raises(ModelError) as caught:
+        lower(graph.with_layers((*graph.layers, random.dense("d", 4, features))))
+    (problem,) = caught.value.problems
+    assert (problem.layer, problem.found) == ("c", found) and "127" in problem.allowed
+
+
 def test_probe_images_are_pixels_of_every_kind():
     images = probe_images((3, 5, 7))
     assert images.shape[1:] == (3, 5, 7) and images.min() == 0 and images.max() == 1

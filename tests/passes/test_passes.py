@@ -23,6 +23,7 @@ from compiler.passes.drop_identity import drop_identity
 from compiler.passes.fold_affine import fold_affine
 from compiler.passes.fold_batch_norm import fold_batch_norm
 from compiler.passes.fold_pool import fold_pool_back, fold_pool_forward
+from compiler.passes.join_groups import join_groups, notes_on_joining
 from compiler.passes.merge_linear import merge_linear
 from compiler.passes.place_flatten import place_flatten
 from compiler.passes.pool_to_conv import pool_to_conv
@@ -249,14 +250,16 @@ class TestPoolToConv:
 
     @pytest.mark.parametrize("channels", [127, 128, 131])
     @pytest.mark.parametrize("count", [True, False])
-    def test_no_more_groups_than_lava_holds(self, random, assert_same, channels, count):
+    def test_no_more_groups_than_lava_holds_once_they_are_joined(
+        self, random, assert_same, channels, count
+    ):
         graph = graph_of(
             random.conv("a", channels, 2),
             Relu("r"),
             random.pool("p", 2, padding=ONE, count_include_pad=count),
             random.conv("c", 3, channels),
         )
-        converted = pool_to_conv(graph)
+        converted = join_groups(pool_to_conv(graph))
         groups = converted.layers[2].geometry.groups
         assert groups == {127: 127, 128: 64, 131: 1}[channels] and groups <= LAVA_CONV_LIMIT
         assert_same(graph, converted)
@@ -265,6 +268,44 @@ class TestPoolToConv:
         pool = random.pool("p", 2, padding=ONE, count_include_pad=False)
         graph = graph_of(random.conv("c", 3, 2), pool, random.conv("d", 3, 3))
         assert pool_to_conv(graph).layers == graph.layers
+
+
+class TestJoinGroups:
+    @pytest.mark.parametrize(
+        ("groups", "joined"), [(2, 2), (127, 127), (128, 64), (131, 1), (254, 127), (1000, 125)]
+    )
+    def test_as_few_as_it_takes(self, random, groups, joined):
+        shape = (groups, 4, 3)
+        conv = random.conv(
+            "c", 2 * groups, groups, (3, 2), ConvGeometry(padding=ONE, groups=groups)
+        )
+        graph = graph_of(conv, Relu("r"), shape=shape)
+        found = join_groups(graph)
+        assert found.layers[0].geometry.groups == joined <= LAVA_CONV_LIMIT
+        if groups == joined:
+            assert found.layers[0] is conv and not notes_on_joining(graph, found)
+            return
+        assert found.layers[0].weight.size == groups // joined * conv.weight.size
+        (note,) = notes_on_joining(graph, found)
+        assert note.startswith(f"c: {groups} groups became {joined},")
+        assert note.endswith(f"stores {groups // joined} times the weights")
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_every_sum_is_the_same_to_the_last_bit(self, random_from, seed):
+        """On spikes, with whole weights; groups of several channels, a bias at every place."""
+        generator = np.random.default_rng(seed)
+        groups, inputs, outputs = 130 * (1 + seed % 2), 1 + seed, 4 - seed
+        geometry = ConvGeometry((2, 1), ((1, 1), (2, 2)), (1, 2), groups)
+        weight = frozen(generator.integers(-256, 255, (groups * outputs, inputs, 2, 3)), np.float32)
+        graph = graph_of(Conv2d("c", weight, None, geometry), shape=(groups * inputs, 5, 4))
+        bias = random_from(seed).normal(*graph.shapes[-1])
+        graph = graph_of(Conv2d("c", weight, bias, geometry), shape=graph.input_shape)
+        spikes = generator.integers(0, 2, (3, *graph.input_shape))
+        expected, found = (
+            next(iter(run_ann_layers(one, spikes, dtype="float64")))[1]
+            for one in (graph, join_groups(graph))
+        )
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("seed", range(3))

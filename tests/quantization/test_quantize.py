@@ -83,21 +83,30 @@ def test_biases_that_all_round_to_zero_are_left_out() -> None:
 
 def test_every_problem_of_every_layer_is_listed() -> None:
     infinite = np.full((3, 2, 2, 2), np.nan)
+    no_bias = np.array([0.0, np.inf, 2.0])
     with pytest.raises(ChipRangeError) as caught:
         quantize(
             graph(
                 layer("good"),
                 layer("zero", weight=np.full((3, 2, 2, 2), 0.5), threshold=9000.0),
                 layer("nan", weight=infinite),
+                layer("inf", bias=no_bias),
+                layer("both", weight=infinite, bias=-no_bias),
                 layer("low", threshold=0.2),
                 layer("end", readout=True, threshold=131071.0),
                 layer("soft", reset="subtract"),
             )
         )
     named = [problem.layer for problem in caught.value.problems]
-    assert named == ["zero", "zero", "nan", "low", "soft"]
+    assert named == ["zero", "zero", "nan", "inf", "both", "both", "low", "soft"]
     text = str(caught.value)
-    for words in ("round to zero", "vThMant 9000.0", "not finite", "1..4095 in steps of 2"):
+    for words in (
+        "round to zero",
+        "vThMant 9000.0",
+        "nan: found weights that are not finite",
+        "inf: found biases that are not finite",
+        "1..4095 in steps of 2",
+    ):
         assert words in text
     assert "`subtract`" in text
 
