@@ -55,6 +55,9 @@ _SILENT_MARGIN = 1.0
 _VOLTAGE_MARGIN = 2.0
 """How far a voltage on the synthetic images stays from the end of the chip's range."""
 
+_BLOCK_SPIKES = 1 << 25
+"""Spikes that become float32, four times as large, together."""
+
 _ACCUMULATOR_SHARE = 0.8
 """Share of Loihi 1's 16-bit sum that the worst case may fill before training moves the weights."""
 
@@ -227,9 +230,20 @@ def _peak_voltage(stage: Stage, weight: Array, bias: Array, spikes_tnhwc: Array)
     """Largest magnitude that the read-out's voltage has at any step, in units of the logit."""
     import torch
 
-    steps, samples = spikes_tnhwc.shape[:2]
-    flat = torch.from_numpy(spikes_tnhwc.reshape(steps * samples, *spikes_tnhwc.shape[2:])).float()
     geometry = stage.synapse.geometry if isinstance(stage.synapse, Conv2d) else None
-    drive = apply_synapses(flat, torch.tensor(weight, dtype=torch.float32), geometry)
-    gain = drive.reshape(steps, samples, *drive.shape[1:]).double().numpy() + bias
-    return float(np.abs(np.cumsum(gain, axis=0)).max())
+    synapses = torch.tensor(weight, dtype=torch.float32)
+    steps, _, *hwc = spikes_tnhwc.shape
+    peaks = []
+    for block_tnhwc in _blocks(spikes_tnhwc):
+        flat = torch.from_numpy(block_tnhwc.reshape(-1, *hwc)).float()
+        drive = apply_synapses(flat, synapses, geometry)
+        gain = drive.reshape(steps, -1, *drive.shape[1:]).double().numpy() + bias
+        peaks.append(np.abs(np.cumsum(gain, axis=0)).max())
+    return float(np.max(peaks))
+
+
+def _blocks(spikes_tnhwc: Array) -> list[Array]:
+    """The spikes in blocks of samples of about the same size, each small enough as float32."""
+    samples = spikes_tnhwc.shape[1]
+    most = max(1, _BLOCK_SPIKES * samples // spikes_tnhwc.size)
+    return np.array_split(spikes_tnhwc, -(-samples // most), axis=1)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from compiler.ir.ann import AnnLayer, AvgPool2d, BatchNorm, Conv2d, Dense, InputAffine
 from compiler.ir.geometry import Array, ConvGeometry, Shape, frozen
 from compiler.ir.run_ann import run_layer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_ROWS_AT_A_TIME = 64
+"""Rows of a dense layer folded together: in double precision all of them would not fit."""
 
 
 def float32(array: Array) -> Array:
@@ -61,24 +69,38 @@ def into_dense(layer: AnnLayer, shape: Shape, dense: Dense) -> Dense:
     """Return the dense layer that computes dense(layer(x)) for a linear or affine `layer`.
 
     x has `shape`. The rows of the new weight are the old rows, sent backwards through the
-    layer (its transpose); the new bias is what comes out for x = 0.
+    layer (its transpose), a block at a time; the new bias is what comes out for x = 0.
     """
     import torch
 
     from compiler.ir.ann_module import layer_module
 
     module = layer_module(layer, torch.float64)
-    rows = torch.tensor(dense.weight, dtype=torch.float64)
-    inputs = torch.zeros(len(rows), *shape, dtype=torch.float64, requires_grad=True)
-    outputs = module(inputs)
-    at_zero = outputs[:1].detach().numpy().reshape(-1)
-    (weight,) = torch.autograd.grad(outputs, inputs, rows.reshape(outputs.shape))
-    bias = dense.weight.astype(np.float64) @ at_zero
+    at_zero = run_layer(layer, np.zeros((1, *shape))).reshape(-1)
+    weight = np.empty((len(dense.weight), math.prod(shape)), np.float32)
+    bias = np.empty(len(weight))
+    for begin in range(0, len(weight), _ROWS_AT_A_TIME):
+        block = slice(begin, begin + _ROWS_AT_A_TIME)
+        rows = dense.weight[block].astype(np.float64)
+        bias[block] = rows @ at_zero
+        weight[block] = _backwards(module, shape, rows)
+    weight.setflags(write=False)
     if dense.bias is not None:
         bias = bias + dense.bias
     silent = dense.bias is None and not bias.any()
-    flat = weight.reshape(len(rows), -1).numpy()
-    return replace(dense, weight=float32(flat), bias=None if silent else float32(bias))
+    return replace(dense, weight=weight, bias=None if silent else float32(bias))
+
+
+def _backwards(module: nn.Module, shape: Shape, rows: Array) -> Array:
+    """Send rows (n, out) back through a linear layer whose input has `shape`: (n, in)."""
+    import torch
+
+    inputs = torch.zeros(len(rows), *shape, dtype=torch.float64, requires_grad=True)
+    outputs = module(inputs)
+    wanted = torch.from_numpy(rows).reshape(outputs.shape)
+    (weight,) = torch.autograd.grad(outputs, inputs, wanted)
+    result: Array = weight.reshape(len(rows), -1).numpy()
+    return result
 
 
 def joined_weight(conv: Conv2d, groups: int) -> Array:

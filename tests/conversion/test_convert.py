@@ -12,7 +12,7 @@ import pytest
 from compiler.chip.execute_float import encode_nhwc, run_float_layer, run_snn
 from compiler.chip.fields import ACCUMULATOR_LIMIT, BIAS_MANT, READOUT_V_TH_MANT, WEIGHT
 from compiler.config import ConversionConfig, SynthesisConfig
-from compiler.conversion import Conversion, convert
+from compiler.conversion import Conversion, balance, convert
 from compiler.conversion.balance import VOLTAGE_LIMIT, balance_layer
 from compiler.ir import AnnGraph, AvgPool2d, Conv2d, ConvGeometry, Dense, Flatten, Relu
 from compiler.ir.geometry import frozen
@@ -238,3 +238,30 @@ def test_the_neuron_is_strict_and_resets_to_zero() -> None:
     assert spikes == [0, 0, 1, 0] and voltage == 4
     spikes, voltage = run_one_neuron(10, [-30, 20, 20, 0])
     assert spikes == [0, 0, 0, 0] and voltage == 10  # negative voltage is kept
+
+
+@pytest.mark.parametrize("conv", [False, True])
+def test_the_peak_of_the_read_out_is_found_block_by_block(
+    generator: np.random.Generator, monkeypatch: pytest.MonkeyPatch, conv: bool
+) -> None:
+    spikes = generator.integers(0, 2, (8, 11, 4, 4, 8), np.uint8)
+    weight = generator.normal(size=(3, 8, 4, 4) if conv else (3, 128))
+    synapse = (Conv2d if conv else Dense)("end", frozen(weight, np.float32), None)
+    stage, bias = Stage(synapse, (8, 4, 4), (3, 1, 1), 0, True), np.array([0.5, -0.5, 0.1])
+    sizes: list[int] = []
+
+    def counted(images_nhwc: Any, *rest: Any) -> Any:
+        sizes.append(images_nhwc.numel())
+        return apply_synapses(images_nhwc, *rest)
+
+    apply_synapses = balance.apply_synapses
+    monkeypatch.setattr(balance, "apply_synapses", counted)
+    whole = balance._peak_voltage(stage, weight, bias, spikes)
+    assert sizes == [spikes.size]
+    most = spikes.size // 3
+    monkeypatch.setattr(balance, "_BLOCK_SPIKES", most)
+    assert balance._peak_voltage(stage, weight, bias, spikes) == whole
+    blocks = sizes[1:]
+    assert sum(blocks) == spikes.size and max(blocks) <= most and len(blocks) > 3
+    drive = np.moveaxis(spikes, -1, 2).reshape(8, 11, -1) @ weight.reshape(3, -1).T + bias
+    assert whole == pytest.approx(np.abs(np.cumsum(drive, 0)).max(), rel=1e-5)

@@ -17,6 +17,7 @@ from compiler.ir import (
 )
 from compiler.ir.geometry import frozen
 from compiler.ir.run_ann import run_ann_layers
+from compiler.passes import algebra
 from compiler.passes.affine_to_conv import affine_to_conv
 from compiler.passes.bounds import largest_activation
 from compiler.passes.drop_identity import drop_identity
@@ -364,6 +365,33 @@ class TestFoldAffine:
         graph = graph_of(InputAffine("i", mean_std, mean_std), random.norm("n", 2), conv)
         assert kinds(fold_affine(graph)) == ["Conv2d"]
         assert_same(graph, fold_affine(graph))
+
+
+class TestIntoDense:
+    """A linear layer and the dense layer behind it as one, a block of rows at a time."""
+
+    def folded(self, random, monkeypatch, most):
+        blocks = []
+
+        def backwards(module, shape, rows):
+            blocks.append(len(rows))
+            return original(module, shape, rows)
+
+        original = algebra._backwards
+        monkeypatch.setattr(algebra, "_ROWS_AT_A_TIME", most)
+        with monkeypatch.context() as patch:
+            patch.setattr(algebra, "_backwards", backwards)
+            conv = random.conv("c", 4, 2, geometry=ConvGeometry(padding=ONE, groups=2))
+            return algebra.into_dense(conv, SHAPE, random.dense("d", 150, 192)), blocks
+
+    def test_blocks_give_the_bits_of_the_whole(self, random_from, monkeypatch):
+        usual = algebra._ROWS_AT_A_TIME
+        found, blocks = self.folded(random_from(3), monkeypatch, usual)
+        whole, one = self.folded(random_from(3), monkeypatch, 150)
+        assert blocks == [64, 64, 22] and one == [150]
+        np.testing.assert_array_equal(found.weight, whole.weight)
+        np.testing.assert_array_equal(found.bias, whole.bias)
+        assert found.weight.dtype == np.float32 and not found.weight.flags.writeable
 
 
 class TestTheRest:
