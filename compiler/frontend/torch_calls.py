@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from compiler.frontend.torch_common import Chain, array, shape_of
+from compiler.frontend.torch_common import NUMBER, Chain, array, is_image, shape_of
 from compiler.frontend.torch_modules import (
     add_adaptive_pool,
     add_conv,
@@ -145,7 +145,7 @@ def arithmetic(chain: Chain, node: fx.Node) -> None:
 
 def _evaluated(chain: Chain, node: fx.Node, image: torch.Tensor) -> Any:
     def value(one: fx.Node) -> Any:
-        return image.double() if one.op != "get_attr" else chain.constant(one)
+        return image.double() if is_image(one) else one.meta.get(NUMBER, chain.constant(one))
 
     args, kwargs = fx.map_arg((node.args, node.kwargs), value)
     if node.op == "call_method":
@@ -155,8 +155,24 @@ def _evaluated(chain: Chain, node: fx.Node, image: torch.Tensor) -> Any:
     return array(result.broadcast_to(image.shape))
 
 
+def softmax(chain: Chain, node: fx.Node) -> None:
+    """Drop functional softmax and log_softmax at the end."""
+    end_only(chain, node, chain.argument(node, 1, "dim"))
+
+
+def dropout(chain: Chain, node: fx.Node) -> None:
+    """Drop functional dropout; refuse one that is told to be in training."""
+    if chain.argument(node, 2, "train", chain.argument(node, 2, "training", True)):
+        chain.problem(
+            node,
+            f"{chain.operation(node)} that is active outside training too",
+            "training=self.training",
+            "pass training=self.training, or use torch.nn.Dropout",
+        )
+
+
 def nothing(chain: Chain, node: fx.Node) -> None:
-    """Drop what does nothing outside training."""
+    """Drop what leaves the values alone."""
     if shape_of(node) != chain.input_shape(node):
         chain.reshaped(node)
 
@@ -164,8 +180,8 @@ def nothing(chain: Chain, node: fx.Node) -> None:
 _ARITHMETIC = ("add", "sub", "mul", "div", "truediv", "true_divide", "rsub", "neg", "subtract",
                "multiply", "divide", "iadd", "isub", "imul", "itruediv")  # fmt: skip
 _RESHAPES = ("view", "reshape", "flatten", "squeeze", "unsqueeze", "unflatten")
-_NOTHING = ("dropout", "dropout2d", "feature_dropout", "alpha_dropout", "contiguous", "clone",
-            "detach", "to", "float", "identity")  # fmt: skip
+_DROPOUTS = ("dropout", "dropout2d", "feature_dropout", "alpha_dropout")
+_NOTHING = ("contiguous", "clone", "detach", "to", "float", "identity")
 
 CALLS: dict[str, CallReader] = {
     "conv2d": conv2d,
@@ -181,9 +197,10 @@ CALLS: dict[str, CallReader] = {
     "adaptive_avg_pool2d": adaptive_pool,
     "mean": mean,
     "pad": pad,
-    "softmax": end_only,
-    "log_softmax": end_only,
+    "softmax": softmax,
+    "log_softmax": softmax,
     **dict.fromkeys(_ARITHMETIC, arithmetic),
     **dict.fromkeys(_RESHAPES, reshape),
+    **dict.fromkeys(_DROPOUTS, dropout),
     **dict.fromkeys(_NOTHING, nothing),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,13 @@ from compiler.frontend.chain import ChainBuilder
 from compiler.frontend.refusals import refuse
 from compiler.ir.geometry import Array, Pair
 
-# Where a traced node keeps the shape of its result; None for several tensors at once.
+# Where a traced node keeps the shape of its result (None for several tensors at once), its
+# type, and the result itself where that is a number.
 SHAPE = "shape_for_two_images"
+DTYPE = "type_of_the_elements"
+NUMBER = "number"
+
+Ending = Callable[[torch.Tensor, int], torch.Tensor]
 
 
 def array(tensor: torch.Tensor) -> Array:
@@ -40,19 +46,33 @@ def shape_of(node: fx.Node) -> tuple[int, ...] | None:
     return shape
 
 
-def tensor_inputs(chain: Chain, node: fx.Node) -> list[fx.Node]:
+def layer_name(node: fx.Node) -> str:
+    """Return the module's path for a module, the traced name for a call."""
+    return str(node.target) if node.op == "call_module" else node.name
+
+
+def is_image(node: fx.Node) -> bool:
+    """Whether a node's result is one tensor, and no parameter or buffer."""
+    return shape_of(node) is not None and node.op != "get_attr"
+
+
+def tensor_inputs(node: fx.Node) -> list[fx.Node]:
     """Return the inputs of a node that are computed from the image."""
-    inputs = [one for one in node.all_input_nodes if shape_of(one) is not None]
-    return [one for one in inputs if one.op != "get_attr"]
+    return [one for one in node.all_input_nodes if is_image(one)]
 
 
 class Chain:
-    """The walk through a traced module: where it stands and what it builds."""
+    """The walk through a traced module: where it stands and what it builds.
+
+    ending: the soft-max behind the last layer, which the graph leaves out; takes logits
+    (N, classes) and the axis.
+    """
 
     def __init__(self, traced: fx.GraphModule, builder: ChainBuilder) -> None:
         self.traced = traced
         self.builder = builder
         self.current: fx.Node | None = None
+        self.ending: Ending | None = None
 
     def operation(self, node: fx.Node) -> str:
         """Return the plain name of what a node does: class, function or method."""
@@ -61,18 +81,14 @@ class Chain:
         name = node.target if isinstance(node.target, str) else node.target.__name__
         return name if name.startswith("__") else name.strip("_")
 
-    def name(self, node: fx.Node) -> str:
-        """Return the module's path for a module, the traced name for a call."""
-        return str(node.target) if node.op == "call_module" else node.name
-
     def problem(self, node: fx.Node, found: str, allowed: str, remedy: str) -> None:
         """Note a problem of `node`."""
-        self.builder.problem(self.name(node), found, allowed, remedy)
+        self.builder.problem(layer_name(node), found, allowed, remedy)
 
     def refuse(self, node: fx.Node, found: str | None = None, kind: str | None = None) -> None:
         """Note that `node` is not supported."""
         operation = found or self.operation(node)
-        self.builder.problems.append(refuse(self.name(node), operation, kind))
+        self.builder.problems.append(refuse(layer_name(node), operation, kind))
 
     def argument(self, node: fx.Node, place: int, name: str, default: Any = None) -> Any:
         """Return an argument of a call by place or name; constants are looked up."""
@@ -89,9 +105,12 @@ class Chain:
         return value
 
     def input_shape(self, node: fx.Node) -> tuple[int, ...]:
-        """Return the shape of the tensor that `node` takes, for a batch of two."""
-        shape = shape_of(node.all_input_nodes[0])
-        return () if shape is None else shape
+        """Return the shape of the image, or else of the constant, that `node` takes.
+
+        It is for a batch of two.
+        """
+        inputs = tensor_inputs(node) or node.all_input_nodes
+        return shape_of(inputs[0]) or ()
 
     def resync(self, node: fx.Node) -> None:
         """Follow the true shape after a layer that was refused, so that later ones are checked."""
@@ -107,7 +126,7 @@ class Chain:
         if before == after or (*before, 1, 1)[:4] == (*after, 1, 1)[:4]:
             return
         if after == (before[0], size):
-            self.builder.flatten(self.name(node))
+            self.builder.flatten(layer_name(node))
         elif len(after) != 4 or not self.builder.reshape_input((after[1], after[2], after[3])):
             self.problem(
                 node,

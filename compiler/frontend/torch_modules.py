@@ -6,10 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from torch import fx, nn
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from compiler.frontend.pooling import pool_geometry
-from compiler.frontend.torch_common import Chain, array, optional, pair
+from compiler.frontend.torch_common import Chain, array, layer_name, optional, pair, shape_of
 from compiler.ir.geometry import ConvGeometry, Pair
 
 ModuleReader = Callable[[Chain, fx.Node, Any], None]
@@ -23,7 +27,7 @@ def conv2d(chain: Chain, node: fx.Node, module: nn.Conv2d) -> None:
         )
     add_conv(
         chain,
-        chain.name(node),
+        layer_name(node),
         module.weight,
         module.bias,
         (module.stride, module.padding, module.dilation, module.groups),
@@ -68,7 +72,7 @@ def add_dense(chain: Chain, node: fx.Node, weight: Any, bias: Any) -> None:
             "flatten first, or use a 1x1 convolution",
         )
         return
-    chain.builder.dense(chain.name(node), array(weight), optional(bias))
+    chain.builder.dense(layer_name(node), array(weight), optional(bias))
 
 
 def batch_norm(chain: Chain, node: fx.Node, module: nn.BatchNorm2d) -> None:
@@ -85,7 +89,7 @@ def batch_norm(chain: Chain, node: fx.Node, module: nn.BatchNorm2d) -> None:
     weight, bias = optional(module.weight), optional(module.bias)
     scale = (np.ones_like(mean) if weight is None else weight) / np.sqrt(variance + module.eps)
     shift = (np.zeros_like(mean) if bias is None else bias) - mean * scale
-    chain.builder.affine(chain.name(node), scale, shift, (mean, variance))
+    chain.builder.affine(layer_name(node), scale, shift, (mean, variance))
 
 
 def avg_pool(chain: Chain, node: fx.Node, module: nn.AvgPool2d) -> None:
@@ -117,7 +121,7 @@ def add_pool(chain: Chain, node: fx.Node, windows: tuple[Any, ...], how: tuple[A
             "set ceil_mode=False",
         )
         return
-    chain.builder.pool(chain.name(node), kernel, *found)
+    chain.builder.pool(layer_name(node), kernel, *found)
 
 
 def adaptive_pool(chain: Chain, node: fx.Node, module: nn.AdaptiveAvgPool2d) -> None:
@@ -139,7 +143,7 @@ def add_adaptive_pool(chain: Chain, node: fx.Node, output_size: Any) -> None:
         )
         return
     kernel = (size[0] // target[0], size[1] // target[1])
-    chain.builder.pool(chain.name(node), kernel, ConvGeometry(kernel), True)
+    chain.builder.pool(layer_name(node), kernel, ConvGeometry(kernel), True)
 
 
 def hardtanh(chain: Chain, node: fx.Node, module: nn.Hardtanh) -> None:
@@ -147,14 +151,14 @@ def hardtanh(chain: Chain, node: fx.Node, module: nn.Hardtanh) -> None:
     if module.min_val != 0 or module.max_val <= 0:
         chain.refuse(node, f"a clip to {module.min_val:g} .. {module.max_val:g}", "activation")
         return
-    chain.builder.relu(chain.name(node), float(module.max_val))
+    chain.builder.relu(layer_name(node), float(module.max_val))
 
 
 def zero_pad(chain: Chain, node: fx.Node, module: Any) -> None:
     """Read padding with a constant."""
     left, right, top, bottom = module.padding
     value = float(getattr(module, "value", 0.0))
-    chain.builder.pad(chain.name(node), ((top, bottom), (left, right)), value)
+    chain.builder.pad(layer_name(node), ((top, bottom), (left, right)), value)
 
 
 def flatten(chain: Chain, node: fx.Node, module: nn.Flatten) -> None:
@@ -162,15 +166,29 @@ def flatten(chain: Chain, node: fx.Node, module: nn.Flatten) -> None:
     chain.reshaped(node)
 
 
-def softmax(chain: Chain, node: fx.Node, module: Any) -> None:
+def softmax(chain: Chain, node: fx.Node, module: nn.Softmax | nn.LogSoftmax) -> None:
     """Drop a soft-max at the end, which leaves the order of the classes; refuse any other."""
-    end_only(chain, node)
+    end_only(chain, node, module.dim)
 
 
-def end_only(chain: Chain, node: fx.Node) -> None:
-    """Accept `node` where nothing but the output follows."""
+def end_only(chain: Chain, node: fx.Node, axis: int | None) -> None:
+    """Accept a soft-max where nothing but the output follows and `axis` is that of the classes.
+
+    axis: None for torch's own choice, the first behind the batch but for three axes.
+    """
+    operation, shape = chain.operation(node), shape_of(node) or ()
     if any(user.op != "output" for user in node.users):
-        chain.refuse(node, f"{chain.operation(node)} inside the network", "activation")
+        chain.refuse(node, f"{operation} inside the network", "activation")
+        return
+    place = (0 if len(shape) == 3 else 1) if axis is None else axis % len(shape)
+    if place == 0 or shape[place] != np.prod(shape[1:]):
+        chain.problem(
+            node,
+            f"{operation} over axis {place} of {shape} (for two images)",
+            "the axis of the classes",
+            "give the axis of the classes, as in dim=1, or leave the soft-max out",
+        )
+    chain.ending = torch.log_softmax if "log" in operation.lower() else torch.softmax
 
 
 def normalize(chain: Chain, node: fx.Node, module: Any) -> None:
@@ -179,12 +197,12 @@ def normalize(chain: Chain, node: fx.Node, module: Any) -> None:
     mean, std = (
         np.broadcast_to(np.asarray(part, float), channels) for part in (module.mean, module.std)
     )
-    chain.builder.affine(chain.name(node), 1 / std, -mean / std)
+    chain.builder.affine(layer_name(node), 1 / std, -mean / std)
 
 
 def relu(chain: Chain, node: fx.Node, module: Any) -> None:
     """Read a ReLU."""
-    chain.builder.relu(chain.name(node))
+    chain.builder.relu(layer_name(node))
 
 
 def nothing(chain: Chain, node: fx.Node, module: Any) -> None:
@@ -216,3 +234,22 @@ NAMED_MODULES: dict[str, ModuleReader] = {
     "torchvision.transforms.transforms.Normalize": normalize,
     "torchvision.transforms.v2._misc.Normalize": normalize,
 }
+# Hooks that do no more than set the layer's weights, before they are read here.
+WEIGHT_HOOKS = (WeightNorm, SpectralNorm, BasePruningMethod)
+
+
+def reader_of(module: nn.Module) -> ModuleReader | None:
+    """Return the reader of a module's class or of the nearest base class, None without one."""
+    kind = type(module)
+    named = NAMED_MODULES.get(f"{kind.__module__}.{kind.__name__}")
+    return named or next((MODULES[base] for base in kind.__mro__ if base in MODULES), None)
+
+
+def hooks_of(module: nn.Module) -> list[str]:
+    """Return the names of the forward hooks of a module that may change what it computes."""
+    hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+    return [
+        getattr(hook, "__qualname__", type(hook).__name__)
+        for hook in hooks
+        if not isinstance(hook, WEIGHT_HOOKS)
+    ]

@@ -9,7 +9,8 @@ import numpy as np
 
 from compiler.errors import ModelError, one_problem
 from compiler.ir.ann import AnnGraph, AvgPool2d, Conv2d, Dense, Relu
-from compiler.ir.geometry import Array, Shape
+from compiler.ir.geometry import Array
+from compiler.ir.probe import probe_images
 from compiler.ir.run_ann import run_ann
 from compiler.passes.affine_to_conv import affine_to_conv
 from compiler.passes.drop_identity import drop_identity
@@ -115,20 +116,6 @@ def pools_as_neurons(graph: AnnGraph, folded: AnnGraph, seed: int = 0) -> Lowere
         for network in (folded, lowered.graph)
     ]
     return lowered if synapses[1] > synapses[0] else None
-
-
-def probe_images(shape: Shape, seed: int = 0) -> Array:
-    """Return images (n, C, H, W) in [0, 1] that bring out mistakes, at borders above all."""
-    generator = np.random.default_rng(seed)
-    random = generator.random((4, *shape))
-    sparse = (generator.random((2, *shape)) < 0.1).astype(float)
-    frame = np.ones((1, *shape))
-    frame[:, :, 1:-1, 1:-1] = 0
-    corners = np.zeros((4, *shape))
-    for place, (row, column) in enumerate(((0, 0), (0, -1), (-1, 0), (-1, -1))):
-        corners[place, :, row, column] = 1
-    plain = [np.zeros((1, *shape)), np.ones((1, *shape))]
-    return np.concatenate([random, sparse, frame, 1 - frame, corners, random[:1] * frame, *plain])
 
 
 def _changed(before: AnnGraph, after: AnnGraph) -> bool:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import prune
 
 from compiler.errors import ModelError
 from compiler.frontend.torch_fx import read_module
@@ -283,3 +284,104 @@ def test_torchvision_normalize():
     )
     graph = read_module(module, (3, 2, 2), "net")
     assert [round(float(value), 5) for value in graph.layers[0].std] == [0.1, 0.2, 0.3]
+
+
+class Head(nn.Module):
+    """`change` of the image, a dense layer, `ending`."""
+
+    def __init__(self, change, ending=None):
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Linear(24, 4)
+        self.register_buffer("one", torch.tensor(1.5))
+        self.shift = nn.Parameter(torch.tensor([0.1, 0.2]))
+        self.register_buffer("mean", torch.tensor([0.1, 0.2])[:, None, None])
+        self.change = change
+        self.ending = ending or (lambda x: x)
+
+    def forward(self, x):
+        return self.ending(self.head(self.change(self, x).flatten(1)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net, x: x.to(torch.float32),
+        lambda net, x: x.to("cpu"),
+        lambda net, x: x.to(dtype=torch.float64).float(),
+        lambda net, x: x.to(net.mean),
+        lambda net, x: x + x.shape[1],
+        lambda net, x: x * x.size(2) - x.size(1),
+        lambda net, x: x / (x.size(2) * x.size(3)),
+        lambda net, x: net.one - x,
+        lambda net, x: net.mean - x,
+        lambda net, x: F.alpha_dropout(F.dropout(x, 0.5, net.training)),
+    ],
+)
+def test_conversions_sizes_and_constants(assert_reads, change):
+    assert_reads(Head(change), (2, 3, 4))
+
+
+@pytest.mark.parametrize(
+    "change,said",
+    [
+        (lambda net, x: (x * 255).to(torch.uint8).float() / 255, r"to, which makes torch\.uint8"),
+        (lambda net, x: x.to(torch.int64).to(torch.float32), r"to, which makes torch\.int64"),
+        (lambda net, x: x.to(dtype=torch.bool).float(), r"to, which makes torch\.bool"),
+        (lambda net, x: x - net.shift.view(1, 2, 1, 1), "sub of 2 tensors"),
+        (lambda net, x: F.dropout(x), "dropout that is active outside training"),
+        (lambda net, x: torch.dropout(x, 0.5, True), "dropout that is active outside training"),
+    ],
+)
+def test_conversions_and_constants_that_are_refused(change, said):
+    with pytest.raises(ModelError, match=said):
+        read_module(Head(change), (2, 3, 4), "net")
+
+
+@pytest.mark.parametrize(
+    "ending,axis",
+    [
+        (nn.Softmax(0), 0),
+        (nn.LogSoftmax(-2), 0),
+        (lambda x: F.softmax(x, 0), 0),
+        (lambda x: F.log_softmax(x[:, None, :], dim=1), 1),
+    ],
+)
+def test_a_soft_max_over_another_axis_than_the_classes(ending, axis):
+    with pytest.raises(ModelError, match=f"over axis {axis} of|getitem"):
+        read_module(Head(lambda net, x: x, ending), (2, 3, 4), "net")
+
+
+def test_hooks_are_refused_wherever_they_are():
+    module = nn.Sequential(nn.Conv2d(2, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(18, 4))
+    module[0].register_forward_hook(lambda layer, inputs, output: output * 3)
+    module[3].register_forward_pre_hook(lambda layer, inputs: (inputs[0] + 1,))
+    module.register_forward_hook(lambda layer, inputs, output: -output)
+    with pytest.raises(ModelError) as caught:
+        read_module(module, (2, 3, 4), "net")
+    assert [problem.layer for problem in caught.value.problems] == ["net", "0", "3"]
+    assert all("hook" in problem.found for problem in caught.value.problems)
+
+
+def test_hooks_of_a_part_that_is_traced_are_read(assert_reads):
+    part = nn.Sequential(nn.Conv2d(2, 3, 2), nn.ReLU())
+    part.register_forward_hook(lambda layer, inputs, output: output * 3)
+    graph = assert_reads(nn.Sequential(part, nn.Flatten(), nn.Linear(18, 4)), (2, 3, 4))
+    assert kinds(graph) == ["Conv2d", "Relu", "BatchNorm", "Flatten", "Dense"]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        nn.utils.weight_norm,
+        nn.utils.spectral_norm,
+        nn.utils.parametrizations.weight_norm,
+        nn.utils.parametrizations.spectral_norm,
+        lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+    ],
+)
+def test_weights_that_a_hook_or_a_parametrisation_makes(assert_reads, prepare):
+    torch.manual_seed(0)
+    layers = [prepare(layer) for layer in (nn.Conv2d(2, 3, 2), nn.Linear(18, 4))]
+    assert_reads(nn.Sequential(layers[0], nn.ReLU(), nn.Flatten(), layers[1]), (2, 3, 4))

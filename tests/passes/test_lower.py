@@ -18,10 +18,10 @@ from compiler.ir import (
     Relu,
 )
 from compiler.ir.geometry import frozen
+from compiler.ir.probe import probe_images
 from compiler.ir.run_ann import run_ann
 from compiler.passes import POOLS_AS_NEURONS, lower
 from compiler.passes.fold_pool import fold_pool_back, fold_pool_forward
-from compiler.passes.lower import probe_images
 
 few = st.integers(0, 1)
 
