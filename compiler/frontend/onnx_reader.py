@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from compiler.frontend.chain import ChainBuilder
 from compiler.frontend.normalisation import normalisation
 from compiler.frontend.onnx_file import OnnxNode, OnnxProgram, open_onnx
 from compiler.frontend.onnx_layers import LAYERS
-from compiler.frontend.onnx_shapes import SHAPES
+from compiler.frontend.onnx_shapes import SHAPES, in_training
 from compiler.frontend.onnx_walk import Activation, Value, Walk, laid_out
 from compiler.frontend.refusals import kind_of, refuse
 from compiler.ir.ann import AnnGraph
@@ -22,6 +22,10 @@ from compiler.ir.geometry import Array, Shape
 
 READERS = {**LAYERS, **SHAPES}
 USUAL_CHANNELS = (1, 3, 4)
+RANDOM = frozenset(
+    ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
+     "Bernoulli")
+)  # fmt: skip
 
 
 def read_onnx(
@@ -85,6 +89,7 @@ def _read(walk: Walk, node: OnnxNode) -> Value:
     names = [name for name in node.inputs if name]
     inputs = [walk.values.get(name) for name in names]
     if all(isinstance(one, np.ndarray) for one in inputs):
+        _refuse_random(walk, node)
         return _evaluated(walk, node, names)
     images = [one for one in inputs if isinstance(one, Activation)]
     if node.operation == "Shape" and images:
@@ -102,6 +107,29 @@ def _read(walk: Walk, node: OnnxNode) -> Value:
         walk.refuse(node, f"{node.operation} in a second branch", "branch")
         walk.builder.resume(images[0].shape)
     return reader(walk, node, images[0])
+
+
+def _refuse_random(walk: Walk, node: OnnxNode) -> None:
+    """Refuse what draws new numbers at every run, so that its result is no constant."""
+    random = sorted(RANDOM & set(_operations(node.proto)))
+    if node.operation == "Dropout" and in_training(walk, node):
+        random = ["Dropout"]
+    if random:
+        walk.problem(
+            node,
+            f"{', '.join(random)}, drawn anew at every run",
+            "constants",
+            "store the numbers in the file as an initializer, or leave the noise out",
+        )
+
+
+def _operations(proto: Any) -> Iterator[str]:
+    """Yield the operators of a node and of the graphs inside it, as of a branch or a loop."""
+    yield proto.op_type
+    for attribute in proto.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                yield from _operations(inner)
 
 
 def _several(walk: Walk, node: OnnxNode, images: list[Activation]) -> Value:

@@ -11,6 +11,8 @@ from compiler.frontend.onnx_layers import Reader
 from compiler.frontend.onnx_walk import Activation, Walk, laid_out
 from compiler.ir.geometry import Array
 
+ONE_AXIS = 13  # the first operator set in which a soft-max is over one axis
+
 
 def transpose(walk: Walk, node: OnnxNode, x: Activation) -> Activation | None:
     """Read Transpose; the batch has to stay first."""
@@ -123,9 +125,27 @@ def pad(walk: Walk, node: OnnxNode, x: Activation) -> Activation | None:
 
 def softmax(walk: Walk, node: OnnxNode, x: Activation) -> Activation | None:
     """Drop a soft-max at the end, which leaves the order of the classes; refuse any other."""
-    if node.name not in walk.tail:
+    if node.outputs[0] not in walk.tail:
         walk.refuse(node, f"{node.operation} inside the network", "activation")
+    elif not _over_the_classes(walk, node, x):
+        walk.problem(
+            node,
+            f"{node.operation} over other axes of {x.index.shape} than that of the classes",
+            "the axis of the classes",
+            "export with the axis of the classes, or leave the soft-max out",
+        )
     return x
+
+
+def _over_the_classes(walk: Walk, node: OnnxNode, x: Activation) -> bool:
+    """Whether a soft-max takes together all elements of an image, and no others.
+
+    Up to operator set 12 it takes the axis named and all behind it, then that axis alone.
+    """
+    alone = walk.program.opset >= ONE_AXIS
+    axis = int(node.attributes.get("axis", -1 if alone else 1)) % x.index.ndim
+    together = x.index.shape[axis : axis + 1] if alone else x.index.shape[axis:]
+    return axis > 0 and int(np.prod(together)) == x.size
 
 
 def cast(walk: Walk, node: OnnxNode, x: Activation) -> Activation | None:
@@ -135,8 +155,25 @@ def cast(walk: Walk, node: OnnxNode, x: Activation) -> Activation | None:
     return x
 
 
+def dropout(walk: Walk, node: OnnxNode, x: Activation) -> Activation | None:
+    """Drop Dropout; refuse one that is told to be in training."""
+    if in_training(walk, node):
+        walk.problem(
+            node,
+            "Dropout in training mode",
+            "training_mode 0, or none",
+            "export the network in evaluation mode (model.eval())",
+        )
+    return x
+
+
+def in_training(walk: Walk, node: OnnxNode) -> bool:
+    """Whether a Dropout has a constant training mode that is on."""
+    return bool(np.any(walk.constant(node, 2)))
+
+
 def nothing(walk: Walk, node: OnnxNode, x: Activation) -> Activation | None:
-    """Drop what does nothing outside training."""
+    """Drop what does nothing."""
     return x
 
 
@@ -151,5 +188,5 @@ SHAPES: dict[str, Reader] = {
     "LogSoftmax": softmax,
     "Cast": cast,
     "Identity": nothing,
-    "Dropout": nothing,
+    "Dropout": dropout,
 }

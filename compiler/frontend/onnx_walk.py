@@ -144,11 +144,11 @@ class Walk:
 
 
 def _tail(program: OnnxProgram) -> frozenset[str]:
-    """Return the names of nodes at the end that keep the order of the classes."""
+    """Return the wires behind the nodes at the end that keep the order of the classes."""
     harmless = ("Softmax", "LogSoftmax", "Identity", "Reshape", "Flatten", "Squeeze", "Cast")
     maker = {output: node for node in program.nodes for output in node.outputs}
     tail, wire = set(), program.output_name
     while wire in maker and maker[wire].operation in harmless:
-        tail.add(maker[wire].name)
+        tail.add(wire)
         wire = maker[wire].inputs[0]
     return frozenset(tail)

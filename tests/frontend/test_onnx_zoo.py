@@ -372,8 +372,9 @@ def test_grey_images_without_a_channel_axis(check):
 
 
 @pytest.mark.parametrize("operation", ["Softmax", "LogSoftmax"])
-def test_soft_max_at_the_end_is_dropped(tmp_path, operation):
-    net = pytorch_net()
+@pytest.mark.parametrize("opset", [11, 17])
+def test_soft_max_at_the_end_is_dropped(tmp_path, operation, opset):
+    net = pytorch_net(opset=opset)
     plain = load_model(net.save(tmp_path))
     ended = load_model(net.add(operation, axis=1).add("Identity").save(tmp_path))
     assert kinds(ended) == kinds(plain)
@@ -484,6 +485,70 @@ def test_refusals(tmp_path, build, said):
     build(net)
     with pytest.raises(ModelError, match=said):
         load_model(net.save(tmp_path))
+
+
+def test_a_soft_max_inside_that_has_the_name_of_the_last(tmp_path):
+    net = Net().add("Flatten").dense(144).add("Softmax", name="softmax")
+    net.dense(5).add("Softmax", name="softmax")
+    assert problems_of(net, tmp_path) == {"softmax": "Softmax inside the network"}
+
+
+@pytest.mark.parametrize(
+    "opset,axis,pixels",
+    [(17, 0, False), (11, 0, False), (17, 2, True), (17, -1, True), (11, 2, True)],
+)
+def test_a_soft_max_over_another_axis_than_the_classes(tmp_path, opset, axis, pixels):
+    net = Net(opset=opset)
+    net = net.conv(kernel=(8, 6)) if pixels else net.add("Flatten").dense(144)
+    found = problems_of(net.add("Softmax", name="softmax", axis=axis), tmp_path)
+    assert "over other axes of" in found["softmax"]
+
+
+@pytest.mark.parametrize("opset,axis", [(17, 1), (17, -3), (11, 1)])
+def test_a_soft_max_over_the_channels_of_one_pixel(tmp_path, opset, axis):
+    net = Net(opset=opset).conv(kernel=(8, 6)).add("Softmax", axis=axis)
+    assert load_model(net.save(tmp_path)).classes == 4
+
+
+def test_dropout_in_training_mode(tmp_path):
+    net = pytorch_net().add("Dropout", np.float32(0.5), np.array(True), name="drop")
+    assert problems_of(net, tmp_path) == {"drop": "Dropout in training mode"}
+    assert load_model(pytorch_net().add("Dropout").save(tmp_path)).classes == 5
+    net = pytorch_net().add("Dropout", np.float32(0.5), np.array(False))
+    assert load_model(net.save(tmp_path)).classes == 5
+
+
+def drawn(net, operation, constants=(), **attributes):
+    """Add a dense layer whose weights `operation` makes of nothing or of constants."""
+    image = net.x
+    names = [net.constant(one) for one in constants]
+    net.nodes.append(helper.make_node(operation, names, ["drawn"], name="random", **attributes))
+    net.x = image
+    return net.add("MatMul", "drawn", name="dense")
+
+
+@pytest.mark.parametrize(
+    "operation,constants,attributes",
+    [
+        ("RandomNormal", (), {"shape": [144, 5]}),
+        ("RandomUniform", (), {"shape": [144, 5]}),
+        ("RandomNormalLike", (np.zeros((144, 5), np.float32),), {}),
+        ("RandomUniformLike", (np.zeros((144, 5), np.float32),), {}),
+        ("Bernoulli", (np.full((144, 5), 0.5, np.float32),), {}),
+        ("Dropout", (np.ones((144, 5), np.float32), np.float32(0.5), np.array(True)), {}),
+    ],
+)
+def test_random_numbers_are_no_constants(tmp_path, operation, constants, attributes):
+    net = drawn(Net().add("Flatten"), operation, constants, **attributes)
+    assert problems_of(net, tmp_path) == {"random": f"{operation}, drawn anew at every run"}
+
+
+def test_random_numbers_in_a_branch(tmp_path):
+    inner = helper.make_node("RandomNormal", [], ["inside"], shape=[144, 5])
+    value = helper.make_tensor_value_info("inside", TensorProto.FLOAT, [144, 5])
+    graph = helper.make_graph([inner], "branch", [], [value])
+    net = drawn(Net().add("Flatten"), "If", (np.array(True),), then_branch=graph, else_branch=graph)
+    assert problems_of(net, tmp_path)["random"] == "RandomNormal, drawn anew at every run"
 
 
 def test_two_branches_with_their_own_weights(tmp_path):
