@@ -50,6 +50,7 @@ _TWICE = {"timesteps": ("convert", "timesteps"), "recipe": ("encrypt", "recipe")
 """Flags that are settings too, which a file may give only once."""
 
 _SOURCES = ("model", "module", "preset")
+_DESCRIBING = ("arch", "mean", "std", "layout", "input_shape", "class_names", "name")
 
 
 def with_file(given: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,11 +58,13 @@ def with_file(given: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, 
 
     tables: a TOML file; what stands under a flag's own name at its top becomes an option, the
     rest stays in `config`, settings of compiler.config. A MODEL or preset that is given takes
-    the place of the file's. Raises UsageError listing every value of the wrong type.
+    the place of the file's, a preset that of all that describes the file's network. Raises
+    UsageError listing every value of the wrong type.
     """
     found, rest = _split(tables)
     if any(name in given for name in _SOURCES):
-        found = {name: value for name, value in found.items() if name not in _SOURCES}
+        gone = (*_SOURCES, *_DESCRIBING) if "preset" in given else _SOURCES
+        found = {name: value for name, value in found.items() if name not in gone}
     return {**found, **given, "config": rest}
 
 

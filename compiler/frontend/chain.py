@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -185,9 +186,31 @@ class ChainBuilder:
             self.problem(
                 self.name, "no layer with weights", "at least one", "check that this is a network"
             )
+        for layer in self.layers:
+            self._check_finite(layer)
+        classes = None if self.shape is None else math.prod(self.shape)
+        if class_names and classes not in (None, len(class_names)):
+            self.problem(
+                "class_names",
+                f"{len(class_names)} names",
+                f"{classes}, one for each output",
+                "name every class, in the order of the outputs, or none",
+            )
         if self.problems:
             raise ModelError(f"{self.name} cannot be compiled", self.problems)
         return AnnGraph(self.name, self.input_shape, tuple(self.layers), class_names)
+
+    def _check_finite(self, layer: AnnLayer) -> None:
+        """Note numbers of a layer that are NaN or infinite."""
+        arrays = [value for value in vars(layer).values() if isinstance(value, np.ndarray)]
+        bad = sum(int(np.sum(~np.isfinite(array))) for array in arrays)
+        if bad:
+            self.problem(
+                layer.name,
+                f"{bad} of {sum(array.size for array in arrays)} numbers that are not finite",
+                "finite weights and biases",
+                "export the network again, from a checkpoint of before its training diverged",
+            )
 
     def _append(self, layer: AnnLayer) -> None:
         self.layers.append(layer)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from compiler.errors import ModelError, one_problem
+from compiler.errors import ModelError, Problem, UsageError, one_problem
 from compiler.frontend.checkpoint import architecture, load_checkpoint, read_checkpoint
 from compiler.frontend.normalisation import normalisation
 from compiler.ir.ann import AnnGraph
@@ -46,6 +46,9 @@ def load_model(
         return _own_module(spec, mean, std, input_shape, class_names, name)
     text = str(spec)
     suffix = Path(text).suffix.lower()
+    _check_options(suffix, arch, layout)
+    if input_shape is not None:
+        input_shape = _image_shape(input_shape, text, "input_shape to them")
     if suffix == ".onnx":
         from compiler.frontend.onnx_reader import read_onnx
 
@@ -57,6 +60,23 @@ def load_model(
     normalise = normalisation(mean, std, shape[0])
     own_name = text.rpartition(":")[2] if ":" in text else Path(text).stem
     return read_module(module, shape, name or own_name, normalise, class_names)
+
+
+def _check_options(suffix: str, arch: str | None, layout: Layout | None) -> None:
+    """UsageError for options that say nothing of such a model."""
+    given = (("--arch", arch, ".safetensors"), ("--layout", layout, ".onnx"))
+    problems = [
+        Problem(
+            option,
+            f"{value} for a {suffix} file" if suffix else str(value),
+            f"a {fits} file, of which alone it says something",
+            f"leave {option} out",
+        )
+        for option, value, fits in given
+        if value is not None and suffix != fits
+    ]
+    if problems:
+        raise UsageError("options that have no effect", problems)
 
 
 def _own_module(

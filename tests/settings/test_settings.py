@@ -57,6 +57,19 @@ def test_every_flag_may_stand_in_the_file(file: Path) -> None:
     assert (request.config.seed, request.config.encrypt.epochs) == (5, 3)
 
 
+def test_a_preset_takes_the_place_of_the_files_network_and_of_what_describes_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text('model = "own.onnx"\nmean = [0.5]\nstd = [0.5]\nout = "there"\nsamples = 7\n')
+    own, preset = asked(config=path), asked(config=path, preset="digits")
+    assert (own.model.spec, own.model.mean) == ("own.onnx", (0.5,))
+    assert (preset.model.preset, preset.model.spec, preset.model.mean) == ("digits", None, None)
+    assert (preset.out, preset.samples) == (Path("there"), 7)
+    other = asked(config=path, model="other.onnx")
+    assert (other.model.spec, other.model.mean) == ("other.onnx", (0.5,))
+
+
 def test_names_in_the_file_are_those_of_the_flags() -> None:
     flags = {flag.removeprefix("--") for option in export.params for flag in option.opts}
     of_python_alone = {"input_shape", "class_names", "name"}
