@@ -1,4 +1,4 @@
-"""What the command lines share: exit statuses, one kind of console and table, whole files."""
+"""What the command lines share: exit statuses, one kind of console and table, results as JSON."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from compiler.errors import (
     EnvironmentProblem,
     one_problem,
 )
+from compiler.files import written_whole
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -218,14 +219,11 @@ def write_json(path: Path, value: Any) -> None:
     if to_stdout(path):
         click.echo(text, nl=False)
         return
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
+        with written_whole(path) as beside:
+            beside.write_text(text, encoding="utf-8")
     except OSError as problem:
         raise _unwritable(path, problem.strerror or str(problem)) from problem
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def check_writable(path: Path) -> None:

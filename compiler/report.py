@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compiler.files import written_whole
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -137,12 +139,14 @@ def report_page(report: Report) -> str:
 def write_report_json(report: Report, path: Path) -> None:
     """Write report.json: UTF-8, indented; NaN and infinity become null. Replaces whole."""
     text = json.dumps(plain(report), indent=2, ensure_ascii=False, allow_nan=False)
-    _write_whole(path, text + "\n")
+    with written_whole(path) as beside:
+        beside.write_text(text + "\n", encoding="utf-8")
 
 
 def write_report_html(report: Report, path: Path) -> None:
     """Write report.html; see report_page. Replaces whole."""
-    _write_whole(path, report_page(report))
+    with written_whole(path) as beside:
+        beside.write_text(report_page(report), encoding="utf-8")
 
 
 def plain(value: Any) -> Any:
@@ -161,13 +165,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     return value
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write beside the file and move into place, so that nobody reads half a report."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

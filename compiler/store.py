@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from compiler import ir
+from compiler.files import written_whole
 from compiler.ir.geometry import frozen
 from compiler.ir.synthetic import SyntheticSet
 
@@ -85,12 +85,8 @@ def load(kind: type[T], path: Path) -> T:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file under a temporary name beside it, then rename it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with written_whole(path) as temporary:
         temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

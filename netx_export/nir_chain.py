@@ -33,7 +33,6 @@ class Link:
     """
 
     name: str
-    synapse_name: str
     synapse: nir.NIRNode
     neuron: nir.NIRNode
     border: Array | None
@@ -164,7 +163,7 @@ def _links(
             else:
                 border = borders[name].bias if name in borders else None
                 given = str(node.metadata.get("name", name))
-                links.append(Link(given, synapse, graph.nodes[synapse], node, border, flattened))
+                links.append(Link(given, graph.nodes[synapse], node, border, flattened))
             synapse, flattened = "", False
     if synapse:
         problems.append(_pairing(synapse, "a synapse behind which no neuron stands"))

@@ -16,6 +16,7 @@ import nir
 import numpy as np
 
 from compiler.errors import EnvironmentProblem, NirFormatError, Problem, one_problem
+from compiler.files import written_whole
 from compiler.ir.chip import ChipGraph, ChipLayer
 from compiler.ir.geometry import Array, Shape
 from netx_export.checks import structure_problems
@@ -56,18 +57,15 @@ def write_nir(
     if deployment is None and graph.timesteps is not None:
         deployment = deployment_of(exact)
     path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        nir.write(unfinished, nir_graph(exact, deployment, integrator))
-        _check_reading(exact, deployment, unfinished, path)
-        unfinished.replace(path)
+        with written_whole(path) as unfinished:
+            nir.write(unfinished, nir_graph(exact, deployment, integrator))
+            _check_reading(exact, deployment, unfinished, path)
     except OSError as error:
         raise one_problem(
             EnvironmentProblem, "the network cannot be written", str(path), str(error),
             "a folder that can be written, with space left", "choose another folder",
         ) from error  # fmt: skip
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _unsayable(layer: ChipLayer) -> list[Problem]:

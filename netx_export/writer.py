@@ -17,6 +17,7 @@ from compiler.errors import (
     Problem,
     one_problem,
 )
+from compiler.files import written_whole
 from compiler.ir.chip import ChipGraph, ChipInput, ChipLayer, CubaFields
 from compiler.ir.geometry import Array, frozen
 from netx_export.checks import range_problems, structure_problems
@@ -62,11 +63,10 @@ def write_netx(
         _refuse(ChipRangeError, summary, range_problems(exact))
     _check_deployment(exact, deployment)
     path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        _write_file(exact, unfinished, deployment)
-        _check_reading(exact, unfinished, path)
-        unfinished.replace(path)
+        with written_whole(path) as unfinished:
+            _write_file(exact, unfinished, deployment)
+            _check_reading(exact, unfinished, path)
     except OSError as error:
         raise one_problem(
             EnvironmentProblem,
@@ -76,8 +76,6 @@ def write_netx(
             "a folder that can be written, with space left",
             "choose another folder with --out",
         ) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _refuse(kind: type[CompilerError], summary: str, found: list[Problem]) -> None:

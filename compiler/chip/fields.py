@@ -64,7 +64,6 @@ BIAS_MANT = Field(
     "13-bit signed: LNC proc/lif/models.py:85; even so that an odd threshold is never met exactly",
 )
 BIAS_MANT_ANY = Field("bias mantissa", -4096, 4095, 1, "13-bit signed: LNC proc/lif/models.py:85")
-WEIGHT_ANY = Field("weight", -256, 255, 1, "8 bits and sign: LNC utils/weightutils.py:21-92")
 V_TH_MANT = Field(
     "vThMant", 1, 131071, 1, "17-bit mantissa: NGL discretize.py:10-12; LNC proc/lif/models.py:257"
 )
@@ -80,11 +79,7 @@ DECAY_ONE = 4096
 """Decays are shares of this a step: LNC proc/lif/models.py:95-100."""
 
 I_DECAY = Field("iDecay", 1, 4096, 1, "12 bits plus ds_offset 1: LNC proc/lif/models.py:93-96")
-I_DECAY_LENIENT = Field(
-    "iDecay", 0, 4096, 1, "0 (a current that never decays) is used on Loihi 2 by lava-dl's PilotNet"
-)
 V_DECAY = Field("vDecay", 0, 4095, 1, "12 bits: LNC proc/lif/models.py:84")
-V_DECAY_LENIENT = Field("vDecay", 0, 4096, 1, "16-bit on the CPU: LNC proc/lif/models.py:84")
 
 DECAY_BITS = 12
 """Decays are fractions of 2**12: LNC proc/lif/models.py:103."""

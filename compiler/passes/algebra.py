@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from compiler.ir.ann import AnnLayer, AvgPool2d, BatchNorm, Conv2d, Dense, InputAffine
-from compiler.ir.geometry import Array, ConvGeometry, Shape, frozen
+from compiler.ir.geometry import Array, Shape, frozen
 from compiler.ir.run_ann import run_layer
 
 if TYPE_CHECKING:
@@ -116,16 +116,6 @@ def joined_weight(conv: Conv2d, groups: int) -> Array:
         first = group % (given // groups) * inputs
         weight[outs, first : first + inputs] = conv.weight[outs]
     return weight
-
-
-def undilated(weight: Array, geometry: ConvGeometry) -> Array:
-    """Return the kernel with the zeros that dilation leaves between its taps."""
-    rows, columns = (
-        geometry.dilation[axis] * (weight.shape[2 + axis] - 1) + 1 for axis in range(2)
-    )
-    spread = np.zeros((*weight.shape[:2], rows, columns))
-    spread[:, :, :: geometry.dilation[0], :: geometry.dilation[1]] = weight
-    return spread
 
 
 def uniform_divisor(pool: AvgPool2d) -> bool:

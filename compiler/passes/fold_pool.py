@@ -15,13 +15,8 @@ from compiler.ir.ann import (
     Flatten,
 )
 from compiler.ir.geometry import Array, ConvGeometry, Pair, Shape
-from compiler.passes.algebra import (
-    float32,
-    into_dense,
-    undilated,
-    uniform_divisor,
-    without_places,
-)
+from compiler.ir.padding import undilated
+from compiler.passes.algebra import float32, into_dense, uniform_divisor, without_places
 
 NO_PADDING: tuple[Pair, Pair] = ((0, 0), (0, 0))
 
@@ -80,8 +75,13 @@ def _fold_forward(
 def _pool_kernel(pool: AvgPool2d) -> Array:
     """Return the pool's window (rows, columns), dilation filled with zeros."""
     ones = np.full((1, 1, *pool.kernel), 1 / (pool.kernel[0] * pool.kernel[1]))
-    kernel: Array = undilated(ones, pool.geometry)[0, 0]
+    kernel: Array = undilated(ones, pool.geometry.dilation)[0, 0]
     return kernel
+
+
+def _spread(conv: Conv2d) -> Array:
+    """Return the kernel, dilation filled with zeros, in double precision."""
+    return undilated(conv.weight.astype(np.float64), conv.geometry.dilation)
 
 
 def _composed(first: Array, stride: Pair, second: Array) -> Array:
@@ -100,9 +100,7 @@ def _composed(first: Array, stride: Pair, second: Array) -> Array:
 
 def _conv_then_pool(conv: Conv2d, pool: AvgPool2d, shape: Shape) -> Conv2d:
     """Return pool(conv(x)) as one convolution; `shape` is the pool's output."""
-    kernel = _composed(
-        undilated(conv.weight, conv.geometry), conv.geometry.stride, _pool_kernel(pool)
-    )
+    kernel = _composed(_spread(conv), conv.geometry.stride, _pool_kernel(pool))
     bias = conv.bias
     if bias is not None and bias.ndim == 3:
         from compiler.ir.run_ann import run_layer
@@ -118,9 +116,7 @@ def _conv_then_pool(conv: Conv2d, pool: AvgPool2d, shape: Shape) -> Conv2d:
 
 def _pool_then_conv(pool: AvgPool2d, conv: Conv2d, shapes: tuple[Shape, Shape]) -> Conv2d:
     """Return conv(pool(x)) as one convolution; exact where `_exact` says so."""
-    kernel = _composed(
-        _pool_kernel(pool), pool.geometry.stride, undilated(conv.weight, conv.geometry)
-    )
+    kernel = _composed(_pool_kernel(pool), pool.geometry.stride, _spread(conv))
     stride = _times(conv.geometry.stride, pool.geometry.stride)
     outputs = conv.geometry.output_size(
         (shapes[1][1], shapes[1][2]), (conv.weight.shape[2], conv.weight.shape[3])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from compiler.ir.geometry import Array, Shape
 from compiler.presets.batch_norm import fold_batch_norm, with_batch_norm
 from compiler.presets.checkpoint import read_checkpoint, training_key, write_checkpoint
-from compiler.store import KEEP_SECONDS
+from compiler.store import KEEP_SECONDS, write_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -153,9 +153,7 @@ def save_network(
         "architecture": architecture,
         "input_shape": ",".join(str(size) for size in input_shape),
     }
-    unfinished = file.with_name(file.name + ".part")
-    unfinished.write_bytes(_ordered(save(tensors, metadata=about)))
-    unfinished.replace(file)
+    write_bytes(file, _ordered(save(tensors, metadata=about)))
     file.with_suffix(".md").write_text(card)
 
 

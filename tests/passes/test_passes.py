@@ -445,6 +445,10 @@ class TestTheRest:
         unused = ConvGeometry((2, 2), ((0, 1), (0, 1)))
         even = symmetric_padding(graph_of(random.conv("c", 3, 2, (2, 2), unused)))
         assert even.layers[0].weight.shape[2:] == (2, 2)
+        dilated = ConvGeometry((1, 1), ((0, 1), (1, 1)), (2, 2))
+        even = symmetric_padding(graph_of(random.conv("c", 3, 2, (2, 2), dilated)))
+        assert even.layers[0].weight.shape[2:] == (4, 2)
+        assert even.layers[0].geometry == ConvGeometry((1, 1), ONE, (1, 2))
 
     def test_dense_of_the_wrong_size_is_still_refused(self, random):
         from compiler.errors import ModelError
