@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from dataclasses import replace
@@ -56,9 +57,18 @@ class _Timesteps(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
         text = str(value)
-        if text != "auto" and not text.lstrip("-").isdecimal():
+        if text != "auto" and not re.fullmatch(r"-?\d+", text, re.ASCII):
             self.fail(f"{value!r} is neither a number of time-steps nor `auto`", param, ctx)
         return text if text == "auto" else int(text)
+
+
+class _Path(click.Path):
+    """A path that is not empty, which would stand for the folder at hand."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if value == "":
+            self.fail("an empty text; name a path, or leave the option out", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -66,7 +76,7 @@ class _Timesteps(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--preset", help="Compile a network kept with the package: digits, fashion-mnist, cifar10."
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to write to [runs/NAME].")
+@click.option("--out", type=_Path(path_type=Path), help="Folder to write to [runs/NAME].")
 @click.option("--arch", help="Architecture whose weights a .safetensors file holds.")
 @click.option("--mean", type=_Numbers(), help="Normalisation: subtracted from pixels in [0, 1].")
 @click.option("--std", type=_Numbers(), help="Normalisation: pixels are divided by it.")
@@ -85,7 +95,7 @@ class _Timesteps(click.ParamType):  # type: ignore[type-arg]
               help="Samples compared spike by spike in Lava [8].")  # fmt: skip
 @click.option("--pictures", is_flag=True, default=None,
               help="Show synthetic images and the input's spikes in report.html.")  # fmt: skip
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE.toml",
+@click.option("--config", type=_Path(path_type=Path), metavar="FILE.toml",
               help="Flags and settings as a TOML file; flags given here win.")  # fmt: skip
 @click.option("--set", "settings", multiple=True, metavar="TABLE.NAME=VALUE",
               help="One setting, as a line of that file; may be repeated.")  # fmt: skip

@@ -96,6 +96,11 @@ def _check_options(given: Mapping[str, Any]) -> None:
         problems.append(
             Problem("preset", ", ".join(spare), "none of these", "name a MODEL, or leave them out")
         )
+    problems += [
+        Problem(name, "an empty text", "a name", f"name the {name}, or leave it out")
+        for name in ("model", "out")
+        if given.get(name) == ""
+    ]
     layout = given.get("layout", LAYOUTS[0])
     if layout not in LAYOUTS:
         problems.append(Problem("layout", repr(layout), " or ".join(LAYOUTS), "choose one"))

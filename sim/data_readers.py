@@ -28,6 +28,8 @@ NPZ_LABELS: dict[Part, tuple[str, ...]] = {
     "test": ("y_test", "test_labels", "labels", "y", "Y"),
     "train": ("y_train", "train_labels", "labels", "y", "Y"),
 }
+ZIP_PREFIX = b"PK"
+SAVE_AS = "save it with numpy.savez(FILE, images=images, labels=labels)"
 
 
 class LabelledImages(Protocol):
@@ -119,19 +121,49 @@ def read_npz(file: Path, part: Part, input_shape: Shape | None = None) -> ArrayI
     Names: x_test and y_test (x_train, y_train for the other part) or images and labels;
     optional class_names. Nothing in the archive is ever unpickled.
     """
+    check_npz(file)
     try:
         with np.load(file, allow_pickle=False) as archive:
             images = _member(file, archive, NPZ_IMAGES[part])
             labels_n = _member(file, archive, NPZ_LABELS[part])
-            named = archive.get("class_names")
-    except FileNotFoundError:
-        raise _missing(file, "a file written by numpy.savez") from None
+            named = _array(file, archive, "class_names") if "class_names" in archive else None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise _damaged(file, str(error)) from error
     labels_n = _integer_labels(file, labels_n, len(images))
     images_nchw = _to_nchw(file, _unit_pixels(file, images), input_shape)
     names = _names(labels_n) if named is None else tuple(str(name) for name in named)
     return ArrayImages(images_nchw, labels_n, names)
+
+
+def check_npz(file: Path) -> None:
+    """Raise DataError unless the file is there and an archive, without reading its arrays."""
+    if not file.exists():
+        raise _missing(file, "a file written by numpy.savez")
+    if file.is_dir():
+        raise _no_archive(file, "a folder")
+    if zipfile.is_zipfile(file):
+        return
+    try:
+        with file.open("rb") as opened:
+            begin = opened.read(len(np.lib.format.MAGIC_PREFIX))
+    except OSError as error:
+        raise _damaged(file, str(error)) from error
+    if begin.startswith(ZIP_PREFIX):
+        raise _damaged(file, "the beginning of an archive without its end")
+    one = begin == np.lib.format.MAGIC_PREFIX
+    found = "one array without labels" if one else f"a file that begins with {_bytes(begin)}"
+    raise _no_archive(file, found)
+
+
+def _no_archive(file: Path, found: str) -> Exception:
+    return one_problem(
+        DataError,
+        "the data are no NumPy archive",
+        str(file),
+        found,
+        "an archive of images and labels",
+        SAVE_AS,
+    )
 
 
 def _find_idx(folder: Path, part: Part, what: str) -> Path:
@@ -152,7 +184,7 @@ def _read_idx_file(path: Path) -> Array:
     axes = raw[3] if raw[:3] == bytes([0, 0, IDX_UNSIGNED_BYTE]) and len(raw) > 3 else 0
     header = 4 + 4 * axes
     if axes not in (1, 3, 4) or len(raw) < header:
-        raise _damaged(path, f"a file that begins with bytes {raw[:4].hex(' ') or '(none)'}")
+        raise _damaged(path, f"a file that begins with {_bytes(raw[:4])}")
     sizes = [int(size) for size in np.frombuffer(raw, ">u4", axes, 4)]
     if len(raw) != header + math.prod(sizes):
         raise _damaged(path, f"{len(raw)} bytes where its header tells {header + math.prod(sizes)}")
@@ -176,16 +208,30 @@ def _to_nchw(path: Path, images: Array, input_shape: Shape | None) -> Array:
 def _member(file: Path, archive: np.lib.npyio.NpzFile, names: tuple[str, ...]) -> Array:
     for name in names:
         if name in archive:
-            member: Array = archive[name]
-            return member
+            return _array(file, archive, name)
     raise one_problem(
         DataError,
         "an array is missing from the archive",
         str(file),
         ", ".join(archive.files) or "an empty archive",
         f"one of {', '.join(names)}",
-        "save it as numpy.savez(FILE, x_test=images, y_test=labels)",
+        SAVE_AS,
     )
+
+
+def _array(file: Path, archive: np.lib.npyio.NpzFile, name: str) -> Array:
+    try:
+        array: Array = archive[name]
+    except ValueError as error:
+        raise one_problem(
+            DataError,
+            "an array of the archive cannot be read",
+            f"{file}, {name}",
+            str(error),
+            "an array of plain numbers, or of texts for class_names",
+            SAVE_AS,
+        ) from error
+    return array
 
 
 def _integer_labels(file: Path | str, labels_n: Array, images: int) -> Array:
@@ -225,6 +271,10 @@ def _unit_pixels(file: Path | str, images: Array) -> Array:
 
 def _names(labels_n: Array) -> tuple[str, ...]:
     return tuple(str(label) for label in range(int(labels_n.max(initial=-1)) + 1))
+
+
+def _bytes(begin: bytes) -> str:
+    return f"bytes {begin.hex(' ') or '(none)'}"
 
 
 def _missing(path: Path, allowed: str) -> Exception:

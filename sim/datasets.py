@@ -35,7 +35,14 @@ from compiler.errors import DataError, Problem, UsageError, one_problem
 from compiler.ir.geometry import Array, Shape, frozen
 from sim import tiny_imagenet
 from sim.cifar import CIFAR10, CIFAR100, CifarFormat, read_cifar
-from sim.data_readers import ArrayImages, LabelledImages, Part, read_idx, read_npz
+from sim.data_readers import (
+    ArrayImages,
+    LabelledImages,
+    Part,
+    check_npz,
+    read_idx,
+    read_npz,
+)
 from sim.image_folders import read_image_folder
 
 IN_MEMORY = "arrays"
@@ -163,16 +170,19 @@ def choose_evenly(labels_n: Array, samples: int, seed: int, name: str = "data") 
 
 
 def check_spec(spec: str) -> None:
-    """Check a specification without opening a file, before a long run rather than at its end.
+    """Check a specification without reading images, before a long run rather than at its end.
 
-    Raises UsageError where `spec` names no kind of data, DataError where its path is missing.
+    Raises UsageError where `spec` names no kind of data, DataError where its path is missing
+    or, of `npz`, no archive.
     """
     _reader(spec)
-    _, colon, path = spec.partition(":")
+    kind, colon, path = spec.partition(":")
     if colon and not Path(path).exists():
         raise one_problem(
             DataError, "no such data", spec, "nothing there", "a path", "check the path given"
         )
+    if colon and kind == "npz":
+        check_npz(Path(path))
 
 
 _Reader = Callable[[Part, Union[Shape, None]], LabelledImages]

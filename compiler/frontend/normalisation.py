@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from compiler.errors import UsageError, one_problem
+from compiler.errors import Problem, UsageError, one_problem
 from compiler.ir.geometry import Array
 
 Normalisation = tuple[Array, Array]
+
+REMEDY = "give mean and std of pixels in [0, 1], as the network was trained with"
 
 
 def normalisation(
@@ -27,7 +29,22 @@ def normalisation(
         raise one_problem(
             UsageError, "wrong option", "--std", str(list(stds)), "positive numbers", "check --std"
         )
+    _check_single_precision(means, stds)
     return 1 / stds, -means / stds
+
+
+def _check_single_precision(means: Array, stds: Array) -> None:
+    """Refuse values whose scale or shift is beyond what the network computes with."""
+    with np.errstate(over="ignore"):
+        found = {"1 / std": 1 / stds, "mean / std": means / stds}
+    largest = float(np.finfo(np.float32).max)
+    problems = [
+        Problem("--mean, --std", f"{what} {list(values)}", f"at most {largest:.3g}", REMEDY)
+        for what, values in found.items()
+        if not np.all(np.abs(values) <= largest)
+    ]
+    if problems:
+        raise UsageError("the normalisation is beyond single precision", problems)
 
 
 def _per_channel(option: str, values: Sequence[float], channels: int) -> Array:

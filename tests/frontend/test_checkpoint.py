@@ -204,6 +204,7 @@ def test_factories_that_cannot_be_used(spec, said):
 
 
 @pytest.mark.usefixtures("factories")
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     "mean,std,said",
     [
@@ -211,6 +212,8 @@ def test_factories_that_cannot_be_used(spec, said):
         (None, [0.0], "positive numbers"),
         ([0.1], [float("nan")], "finite"),
         ([0.1], [0.1] * 3, "--std: found"),
+        (None, [1e-320], r"1 / std \[inf\].*3.4e\+38"),
+        ([1e308], [1e-308], r"1 / std \[1e\+308\](.|\n)*mean / std \[inf\]"),
     ],
 )
 def test_wrong_normalisation(mean, std, said):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from compiler.configure import read_toml
 from compiler.errors import UsageError
-from compiler.export import export
+from compiler.export import export, run
 from compiler.options import make_request
 from compiler.parts import UNITS, parts
 from compiler.request import CompileRequest
@@ -184,6 +184,30 @@ def test_the_command_line_takes_them(tmp_path: Path) -> None:
     result = CliRunner().invoke(export, arguments)
     assert isinstance(result.exception, UsageError) and "epochs" in str(result.exception)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--timesteps", "--5"], "neither a number"),
+        (["--timesteps", "٣٢"], "neither a number"),
+        ([""], "model: found an empty text"),
+        (["--out", ""], "an empty text"),
+        (["--config", ""], "an empty text"),
+    ],
+    ids=["two signs", "other digits", "MODEL", "--out", "--config"],
+)
+def test_texts_that_name_nothing(
+    arguments: list[str],
+    word: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(arguments) == 2
+    assert word in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_json_needs_a_report(tmp_path: Path) -> None:

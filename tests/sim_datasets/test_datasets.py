@@ -10,7 +10,7 @@ from PIL import Image
 
 from compiler.errors import DataError, UsageError
 from sim import datasets
-from sim.datasets import choose_evenly, load_dataset
+from sim.datasets import check_spec, choose_evenly, load_dataset
 
 RNG = np.random.default_rng(3)
 
@@ -219,6 +219,44 @@ def test_npz_that_is_none(tmp_path):
     file.write_bytes(file.read_bytes()[:900])
     with pytest.raises(DataError, match="cannot be read"):
         load_dataset(f"npz:{file}")
+
+
+def write_array(file):
+    np.save(file.with_suffix(".npy"), np.ones((3, 4, 4)))
+    file.with_suffix(".npy").rename(file)
+
+
+def write_archive_cut_off(file):
+    np.savez(file, images=np.ones((20, 4, 4)), labels=np.zeros(20, int))
+    file.write_bytes(file.read_bytes()[:900])
+
+
+@pytest.mark.parametrize(
+    "write,said",
+    [
+        (write_array, "one array without labels.*allowed: an archive.*savez"),
+        (lambda file: file.write_text("hello"), "begins with bytes 68 65"),
+        (lambda file: file.mkdir(), "a folder.*savez"),
+        (lambda file: file.write_bytes(b""), r"\(none\)"),
+        (write_archive_cut_off, "cut off"),
+    ],
+    ids=["array", "text", "folder", "empty", "cut off"],
+)
+def test_a_file_that_is_no_archive_is_found_before_a_long_run(tmp_path, write, said):
+    file = tmp_path / "set.npz"
+    write(file)
+    for look in (check_spec, load_dataset):
+        with pytest.raises(DataError, match=said) as caught:
+            look(f"npz:{file}")
+        assert ("cut off" in str(caught.value)) == (said == "cut off")
+
+
+def test_arrays_of_objects_are_not_said_to_be_cut_off(tmp_path):
+    file = tmp_path / "set.npz"
+    np.savez(file, images=np.array([{}, {}]), labels=np.zeros(2, int))
+    with pytest.raises(DataError, match=r"images: found .*plain numbers.*savez") as caught:
+        load_dataset(f"npz:{file}")
+    assert "cut off" not in str(caught.value)
 
 
 def test_missing_presets_say_how_to_get_the_images(monkeypatch, tmp_path):
