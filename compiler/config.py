@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
@@ -15,12 +17,28 @@ AUTO = "auto"
 ALSO = "also"
 """Key of a field's metadata: values that a setting may have beside those of its type."""
 
+TEXT, COUNT, NUMBER, SWITCH = "a text", "a whole number", "a number", "true or false"
+KINDS = {str: TEXT, int: COUNT, float: NUMBER, bool: SWITCH}
+"""Type of a setting -> what its value must be, in words."""
+
 POOL_WAYS = (AUTO, "fold", "neurons")
 _POWERS = "a power of two, one of " + ", ".join(map(str, TIMESTEP_CHOICES))
 
 
-def _validate(where: str, checks: Iterable[tuple[bool, str, object, str]]) -> None:
-    """Raise UsageError with every failed (holds, setting, found, allowed)."""
+_Check = tuple[bool, str, object, str]
+"""Whether it holds, the setting, what was found, what is allowed."""
+
+
+def _above_0(name: str, found: float, most: float) -> _Check:
+    return 0 < found <= most, name, found, f"above 0, at most {most}"
+
+
+def _from_0(name: str, found: float, most: float) -> _Check:
+    return 0 <= found <= most, name, found, f"0..{most}"
+
+
+def _validate(where: str, checks: Iterable[_Check]) -> None:
+    """Raise UsageError with every check that failed."""
     problems = [
         Problem(f"{where}.{name}", str(found), allowed, f"set {name} to a value that is allowed")
         for holds, name, found, allowed in checks
@@ -57,12 +75,12 @@ class SynthesisConfig:
                 (self.count >= 16, "count", self.count, "16 or more"),
                 (0 < self.held_out < self.count, "held_out", self.held_out, "1..count - 1"),
                 (self.steps >= 1, "steps", self.steps, "1 or more"),
-                (self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0"),
+                _above_0("learning_rate", self.learning_rate, 10),
                 (
-                    bool(self.concentrations) and min(self.concentrations) > 0,
+                    bool(self.concentrations) and all(0 < c <= 1000 for c in self.concentrations),
                     "concentrations",
                     self.concentrations,
-                    "one or more numbers above 0",
+                    "one or more numbers above 0, at most 1000",
                 ),
                 (
                     0 < self.temperature_low <= self.temperature_high,
@@ -70,6 +88,7 @@ class SynthesisConfig:
                     self.temperature_low,
                     "above 0, at most temperature_high",
                 ),
+                _above_0("temperature_high", self.temperature_high, 1000),
                 (0 <= self.smoothness <= 8, "smoothness", self.smoothness, "0..8"),
                 (self.batch >= 1, "batch", self.batch, "1 or more"),
             ],
@@ -126,16 +145,22 @@ class ConversionConfig:
                     "one or more numbers in 50..100",
                 ),
                 (
-                    bool(self.threshold_scales) and min(self.threshold_scales) > 0,
+                    bool(self.threshold_scales)
+                    and all(0 < scale <= 1000 for scale in self.threshold_scales),
                     "threshold_scales",
                     self.threshold_scales,
-                    "one or more numbers above 0",
+                    "one or more numbers above 0, at most 1000",
                 ),
                 (self.bias_passes >= 0, "bias_passes", self.bias_passes, "0 or more"),
                 (self.pools in POOL_WAYS, "pools", self.pools, "one of " + ", ".join(POOL_WAYS)),
                 (0 <= self.pool_margin < 1, "pool_margin", self.pool_margin, "0 or more, below 1"),
                 (self.images >= 16, "images", self.images, "16 or more"),
-                (self.readout_margin >= 1.5, "readout_margin", self.readout_margin, "1.5 or more"),
+                (
+                    1.5 <= self.readout_margin <= 64,
+                    "readout_margin",
+                    self.readout_margin,
+                    "1.5..64",
+                ),
             ],
         )
 
@@ -189,28 +214,13 @@ class EncryptionConfig:
                 (self.recipe in RECIPES, "recipe", self.recipe, "one of " + ", ".join(RECIPES)),
                 (self.epochs >= 1, "epochs", self.epochs, "1 or more"),
                 (self.batch >= 1, "batch", self.batch, "1 or more"),
-                (self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0"),
-                (
-                    self.distill_temperature > 0,
-                    "distill_temperature",
-                    self.distill_temperature,
-                    "above 0",
-                ),
+                _above_0("learning_rate", self.learning_rate, 10),
+                _above_0("distill_temperature", self.distill_temperature, 1000),
                 (0 <= self.distill_share <= 1, "distill_share", self.distill_share, "0 to 1"),
-                (self.hidden_weight >= 0, "hidden_weight", self.hidden_weight, "0 or more"),
-                (
-                    self.reconversion_weight >= 0,
-                    "reconversion_weight",
-                    self.reconversion_weight,
-                    "0 or more",
-                ),
-                (self.surrogate_width > 0, "surrogate_width", self.surrogate_width, "above 0"),
-                (
-                    self.surrogate_height >= 0,
-                    "surrogate_height",
-                    self.surrogate_height,
-                    "0 or more",
-                ),
+                _from_0("hidden_weight", self.hidden_weight, 1_000_000),
+                _from_0("reconversion_weight", self.reconversion_weight, 1_000_000),
+                _above_0("surrogate_width", self.surrogate_width, 1000),
+                _from_0("surrogate_height", self.surrogate_height, 1000),
                 (self.patience >= 1, "patience", self.patience, "1 or more"),
                 (
                     0 < self.lowest_contrast <= 1,
@@ -218,12 +228,12 @@ class EncryptionConfig:
                     self.lowest_contrast,
                     "above 0, at most 1",
                 ),
-                (self.memory_gb > 0, "memory_gb", self.memory_gb, "above 0"),
+                _above_0("memory_gb", self.memory_gb, 1_000_000),
                 *self._choices(),
             ],
         )
 
-    def _choices(self) -> list[tuple[bool, str, object, str]]:
+    def _choices(self) -> list[_Check]:
         decays = (
             ("current_decay", I_DECAY),
             ("voltage_decay", V_DECAY),
@@ -282,7 +292,8 @@ class CompileConfig:
 def with_overrides(config: CompileConfig, overrides: dict[str, Any]) -> CompileConfig:
     """`config` with values from nested tables, as a TOML file gives them.
 
-    Unknown names and wrong types are listed together in a UsageError.
+    Unknown names, wrong types and values out of range, of all tables, are listed together in
+    a UsageError.
     """
     problems: list[Problem] = []
     result = _overridden(config, overrides, "compile", problems)
@@ -292,38 +303,58 @@ def with_overrides(config: CompileConfig, overrides: dict[str, Any]) -> CompileC
 
 
 def _overridden(table: Any, values: dict[str, Any], where: str, problems: list[Problem]) -> Any:
+    """`table` with the values that fit; what does not is added to `problems`."""
     known = {entry.name: entry for entry in fields(table)}
     changes: dict[str, Any] = {}
     for name, value in values.items():
         if name not in known:
             allowed = "one of " + ", ".join(sorted(known))
             problems.append(Problem(where, f"setting {name}", allowed, "correct or remove it"))
-            continue
-        current = getattr(table, name)
-        if hasattr(current, "__dataclass_fields__"):
+        elif hasattr(getattr(table, name), "__dataclass_fields__"):
             if isinstance(value, dict):
-                changes[name] = _overridden(current, value, name, problems)
+                changes[name] = _overridden(getattr(table, name), value, name, problems)
             else:
                 problems.append(Problem(where, f"{name} = {value}", "a table", f"write [{name}]"))
-            continue
-        like = current if known[name].default is MISSING else known[name].default
-        allowed_too = value in known[name].metadata.get(ALSO, ())
-        changes[name] = (
-            value if allowed_too else _converted(like, value, f"{where}.{name}", problems)
-        )
-    if problems:
+        else:
+            changes[name] = _setting(table, known[name], value, f"{where}.{name}", problems)
+    try:
+        return replace(table, **changes)
+    except UsageError as error:
+        problems += error.problems
         return table
-    return replace(table, **changes)
 
 
-def _converted(current: Any, value: Any, where: str, problems: list[Problem]) -> Any:
-    if isinstance(current, tuple) and isinstance(value, list):
-        items = [_converted(current[0], item, where, problems) for item in value]
-        return tuple(items)
-    if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not type(current):
-        kind = type(current).__name__
-        problems.append(Problem(where, repr(value), f"a {kind}", f"write a {kind}"))
+def _setting(table: Any, entry: Any, value: Any, where: str, problems: list[Problem]) -> Any:
+    """The value as the field takes it; the present one where its type does not fit."""
+    also = entry.metadata.get(ALSO, ())
+    if value in also:
+        return value
+    current = getattr(table, entry.name)
+    like = current if entry.default is MISSING else entry.default
+    try:
+        return _converted(like, value)
+    except TypeError:
+        allowed = " or ".join((_words(like), *(f'"{word}"' for word in also)))
+        problems.append(Problem(where, _shown(value), allowed, f"write {allowed}"))
         return current
+
+
+def _converted(like: Any, value: Any) -> Any:
+    """The value in the type of `like`; TypeError where it has another."""
+    if isinstance(like, tuple) and isinstance(value, list):
+        return tuple(_converted(like[0], item) for item in value)
+    if isinstance(like, float) and type(value) is int:
+        return float(value) if abs(value) <= sys.float_info.max else math.inf
+    if type(value) is not type(like):
+        raise TypeError
     return value
+
+
+def _words(like: Any) -> str:
+    """What a value has to be, in words."""
+    return f"a list such as {list(like)}" if isinstance(like, tuple) else KINDS[type(like)]
+
+
+def _shown(value: Any) -> str:
+    """The value as a file has it."""
+    return str(value).lower() if isinstance(value, bool) else repr(value)

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from compiler.config import COUNT, SWITCH, TEXT
 from compiler.errors import Problem, UsageError, one_problem
 from compiler.request import CompileRequest
 
-_TEXT, _COUNT, _SWITCH = "a text", "a whole number", "true or false"
 _STEPS = "a whole number or auto"
 _NUMBERS, _COUNTS, _TEXTS = "numbers in [ ]", "whole numbers in [ ]", "texts in [ ]"
 _KINDS: Mapping[str, tuple[type, ...]] = {
-    _TEXT: (str,),
-    _COUNT: (int,),
+    TEXT: (str,),
+    COUNT: (int,),
     _STEPS: (int, str),
-    _SWITCH: (bool,),
+    SWITCH: (bool,),
     _NUMBERS: (int, float),
     _COUNTS: (int,),
     _TEXTS: (str,),
@@ -25,24 +25,24 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
 _LISTS = (_NUMBERS, _COUNTS, _TEXTS)
 
 FILE_FLAGS: Mapping[str, tuple[str, str]] = {
-    "model": ("model", _TEXT),
-    "preset": ("preset", _TEXT),
-    "out": ("out", _TEXT),
-    "arch": ("arch", _TEXT),
+    "model": ("model", TEXT),
+    "preset": ("preset", TEXT),
+    "out": ("out", TEXT),
+    "arch": ("arch", TEXT),
     "mean": ("mean", _NUMBERS),
     "std": ("std", _NUMBERS),
-    "layout": ("layout", _TEXT),
+    "layout": ("layout", TEXT),
     "input_shape": ("input_shape", _COUNTS),
     "class_names": ("class_names", _TEXTS),
-    "name": ("name", _TEXT),
-    "target": ("target", _TEXT),
+    "name": ("name", TEXT),
+    "target": ("target", TEXT),
     "timesteps": ("timesteps", _STEPS),
-    "encoding": ("encoding", _TEXT),
-    "recipe": ("recipe", _TEXT),
-    "eval": ("evaluation", _TEXT),
-    "samples": ("samples", _COUNT),
-    "lava-samples": ("lava_samples", _COUNT),
-    "pictures": ("pictures", _SWITCH),
+    "encoding": ("encoding", TEXT),
+    "recipe": ("recipe", TEXT),
+    "eval": ("evaluation", TEXT),
+    "samples": ("samples", COUNT),
+    "lava-samples": ("lava_samples", COUNT),
+    "pictures": ("pictures", SWITCH),
 }
 """Name in a file, the flag's own -> name of the option, and what its value must be."""
 

@@ -173,10 +173,13 @@ def test_stages_in_the_wrong_order(export: Any, tmp_path: Path) -> None:
 BAD_TOML = {
     "no toml": ("[synthesize\ncount = ", ["line 1"]),
     "unknown": ("[synthesise]\ncount = 3\n[encrypt]\nepoch = 2", ["synthesise", "epoch", "epochs"]),
-    "types": ("seed = 'one'\n[convert]\nimages = 3.5", ["'one'", "3.5", "a int"]),
+    "types": ("seed = 'one'\n[convert]\nimages = 3.5", ["'one'", "3.5", "a whole number"]),
     "ranges": ("[synthesize]\ncount = 3\nsteps = 0", ["count", "16 or more", "steps"]),
     "no table": ("convert = 3", ["[convert]"]),
-    "items": ("[convert]\npercentiles = ['high', 99]", ["percentiles", "'high'", "a float"]),
+    "items": (
+        "[convert]\npercentiles = ['high', 99]",
+        ["percentiles", "'high'", "a list such as [99.9]"],
+    ),
     "empty": ("[synthesize]\nconcentrations = []", ["concentrations"]),
     "nan": ("[encrypt]\nlearning_rate = nan", ["learning_rate"]),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,56 @@ def test_set_that_is_none(text: str) -> None:
 def test_set_of_what_does_not_exist() -> None:
     with pytest.raises(UsageError, match="epoch"):
         asked(settings=("encrypt.epoch=8",))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "synthesize.learning_rate",
+        "synthesize.temperature_high",
+        "convert.readout_margin",
+        "encrypt.learning_rate",
+        "encrypt.distill_temperature",
+        "encrypt.hidden_weight",
+        "encrypt.reconversion_weight",
+        "encrypt.surrogate_width",
+        "encrypt.surrogate_height",
+        "encrypt.memory_gb",
+    ],
+)
+@pytest.mark.parametrize("value", ["inf", "nan", "1e7", "1" + 400 * "0"])
+def test_numbers_have_bounds(name: str, value: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(name)):
+        asked(settings=(f"{name}={value}",))
+
+
+@pytest.mark.parametrize("name", ["synthesize.concentrations", "convert.threshold_scales"])
+@pytest.mark.parametrize("value", ["inf", "nan", "1e7"])
+def test_numbers_of_lists_have_bounds(name: str, value: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(name)):
+        asked(settings=(f"{name}=[1.0,{value}]",))
+
+
+def test_what_is_wrong_in_every_table_is_listed_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(
+        "seed = -1\n[synthesize]\ncount = 3\nsteps = 'few'\n[convert]\ntimesteps = 3.5\n"
+        "percentiles = 99\n[encrypt]\nepochs = 0\nschedule = 1\nlearning_rate = true\n"
+    )
+    with pytest.raises(UsageError) as caught:
+        asked(config=path)
+    said = str(caught.value)
+    for words in (
+        "compile.seed: found -1",
+        "synthesize.count: found 3; allowed: 16 or more",
+        "synthesize.steps: found 'few'; allowed: a whole number.",
+        'convert.timesteps: found 3.5; allowed: a whole number or "auto".',
+        "convert.percentiles: found 99; allowed: a list such as [99.9].",
+        "encrypt.epochs: found 0",
+        "encrypt.schedule: found 1; allowed: a text.",
+        "encrypt.learning_rate: found true; allowed: a number.",
+    ):
+        assert words in said
 
 
 def test_merging_keeps_what_is_not_named() -> None:
