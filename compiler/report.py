@@ -99,12 +99,20 @@ def read_report(folder: Path) -> dict[str, Any]:
 
     Raises OSError or ValueError where report.json or resources.json cannot be read.
     """
-    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    chips = json.loads((folder / "resources.json").read_text(encoding="utf-8"))["chips"]
+    report = _table(folder / "report.json")
+    chips = _table(folder / "resources.json")["chips"]
     shown = read_shown_pictures(folder) if report.get("pictures") else None
     more = {**read_audits(folder), "shown_pictures": shown}
     found = {name: value for name, value in more.items() if value}
     return {**report, "resources": chips, **found}
+
+
+def _table(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; ValueError where the file holds something else."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} is no JSON object")
+    return content
 
 
 def read_shown_pictures(folder: Path) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from compiler.chip import fields
@@ -12,6 +14,14 @@ from netx_export.lava_weights import dense_weight_problem
 
 MAX_DELAY = 62
 """Steps of synaptic delay that lava-dl keeps (lava/lib/dl/netx/hdf5.py, create_dense)."""
+
+
+def no_file(path: Path, inside: str) -> tuple[str, str]:
+    """What was found where no file is, and the remedy; `inside`: what a folder may hold."""
+    if not path.is_dir():
+        return "no such file", "check the path"
+    there = path / inside
+    return "a folder", f"name {there}" if there.is_file() else "name a file"
 
 
 def range_problems(graph: ChipGraph) -> list[Problem]:

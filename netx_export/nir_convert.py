@@ -43,6 +43,7 @@ def convert(
     rounded: a network whose numbers are not the chip's is refused with everything that is
     not. A file of this project becomes the same again on the way back.
     """
+    _check_no_folders(source, target)
     kinds = (source.suffix, target.suffix)
     if kinds == (NETX, NIR):
         _to_nir(source, target, integrator)
@@ -54,6 +55,21 @@ def convert(
             f"endings {kinds[0] or 'none'} and {kinds[1] or 'none'}", "one .net and one .nir",
             "name the files so",
         )  # fmt: skip
+
+
+def _check_no_folders(source: Path, target: Path) -> None:
+    from netx_export.checks import no_file
+
+    inside = "model.nir" if target.suffix == NETX else "model.net"
+    remedies = {target: "name a file in it"} if target.is_dir() else {}
+    if source.is_dir():
+        remedies[source] = no_file(source, inside)[1]
+    problems = [
+        Problem(str(path), "a folder", "a file that ends in .net or .nir", remedy)
+        for path, remedy in remedies.items()
+    ]
+    if problems:
+        raise UsageError("nothing to convert", problems)
 
 
 def _to_nir(source: Path, target: Path, integrator: str) -> None:

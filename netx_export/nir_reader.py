@@ -18,7 +18,7 @@ from compiler.chip import fields
 from compiler.errors import ChipRangeError, NirFormatError, Problem
 from compiler.ir.chip import ChipGraph, ChipLayer, CubaFields
 from compiler.ir.geometry import Array, ConvGeometry, Pair, Shape, frozen
-from netx_export.checks import expected_shape, range_problems, structure_problems
+from netx_export.checks import expected_shape, no_file, range_problems, structure_problems
 from netx_export.nir_chain import Link, read_links
 from netx_export.nir_metadata import Metadata, read_metadata
 from netx_export.nir_neurons import (
@@ -66,7 +66,8 @@ def read_nir(
 
 def _open(path: Path) -> tuple[nir.NIRGraph, Metadata]:
     if not path.is_file():
-        raise _unreadable(path, "no such file", "the path of a NIR file", "check the path")
+        found, remedy = no_file(path, "model.nir")
+        raise _unreadable(path, found, "the path of a NIR file", remedy)
     try:
         # nir 1.0.8 infers wrong types for groups and for kernels that are not square
         found = nir.read(path, type_check=False)

@@ -10,7 +10,7 @@ import h5py
 
 from compiler.errors import ChipRangeError, NetxFormatError, Problem
 from compiler.ir.chip import ChipGraph
-from netx_export.checks import range_problems
+from netx_export.checks import no_file, range_problems
 from netx_export.deployment import (
     GROUP,
     SCHEMA_VERSION,
@@ -52,7 +52,8 @@ def read_netx(
     """
     path = Path(path)
     if not path.is_file():
-        raise _unreadable(path, "no such file", "the path of a NetX file", "check the path")
+        found, remedy = no_file(path, "model.net")
+        raise _unreadable(path, found, "the path of a NetX file", remedy)
     try:
         with h5py.File(path, "r") as file:
             return _read(file, path, lenient, layers)

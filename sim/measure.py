@@ -21,6 +21,8 @@ from sim.traces import NetworkTrace
 
 Backend = Literal["reference", "lava", "loihi2"]
 Progress = Callable[[int, int], None]
+_Words = tuple[str, str, str]
+"""Found, allowed, remedy."""
 
 LAVA_SAMPLES, CHIP_SAMPLES = 8, 320
 """Samples that Lava runs unless told otherwise: on the CPU each takes about a second or more;
@@ -103,19 +105,46 @@ def _open_parts(request: Request) -> NetxFile:
 
     file = open_network(request.network)
     second = file.graph.encoding == HOST
-    if second and request.host is not None and request.backend != "loihi2":
-        return replace(file, graph=join(open_network(request.host).graph, file.graph))
-    if not second and request.host is None:
+    wrong = (*_part_problem(request, file, second), *_limit_problem(request))
+    if wrong:
+        problems = [Problem(request.network.name, *words) for words in wrong]
+        raise UsageError("the network cannot be run like that", problems)
+    if request.host is None:
         return file
-    found, allowed, remedy = (
-        ("a file without its first layers", "both files of a split", "give --host host.net")
-        if second and request.host is None
-        else ("--backend loihi2 with --host", "reference or lava", "choose another backend")
-        if second
-        else ("--host for a whole network", "a second part", "leave --host out")
-    )
-    problem = Problem(request.network.name, found, allowed, remedy)
-    raise UsageError("the network cannot be run like that", [problem])
+    return replace(file, graph=join(open_network(request.host).graph, file.graph))
+
+
+def _part_problem(request: Request, file: NetxFile, second: bool) -> list[_Words]:
+    """What is wrong with the files, where one is missing or one too many."""
+    if second and request.host is None:
+        return [
+            ("a file without its first layers", "both files of a split", "give --host host.net")
+        ]
+    if second and request.backend == "loihi2":
+        return [("--backend loihi2 with --host", "reference or lava", "choose another backend")]
+    if not second and request.host is not None:
+        return [("--host for a whole network", "a second part", "leave --host out")]
+    if not second and _is_first_part(file):
+        remedy = f"run the others with these before them: device.net --host {request.network.name}"
+        return [("first layers alone, which answer nothing", "both files of a split", remedy)]
+    return []
+
+
+def _is_first_part(file: NetxFile) -> bool:
+    """Whether these are first layers that compiler.split wrote.
+
+    Every whole network of the compiler, which alone writes its tools' versions, ends in a
+    read-out by voltage.
+    """
+    made = file.deployment
+    return made is not None and bool(made.versions) and made.readout.rule != "voltage"
+
+
+def _limit_problem(request: Request) -> list[_Words]:
+    if request.time_limit is None or request.backend != "reference":
+        return []
+    remedy = "leave --time-limit out, or give --backend lava"
+    return [("--time-limit with --backend reference", "a limit for lava or loihi2", remedy)]
 
 
 def _settings(graph: ChipGraph, request: Request) -> tuple[int | None, Encoding | None]:

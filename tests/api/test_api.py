@@ -158,6 +158,14 @@ def test_a_result_is_read_again(result: CompileResult, tmp_path: Path) -> None:
         read_result(tmp_path)
 
 
+@pytest.mark.parametrize("content", ["[]", "null", '"text"'])
+def test_a_report_that_is_no_table(tmp_path: Path, content: str) -> None:
+    (tmp_path / "report.json").write_text(content)
+    (tmp_path / "resources.json").write_text('{"chips": []}')
+    with pytest.raises(DataError, match=r"report\.json"):
+        read_result(tmp_path)
+
+
 def test_arrays_are_measured_as_a_file_of_them_would_be(
     result: CompileResult, digits: Any, tmp_path: Path
 ) -> None:

@@ -82,6 +82,9 @@ def test_a_part_alone_is_refused(run_dir: Path, capsys: pytest.CaptureFixture[st
     alone = [str(run_dir / "device.net"), "--data", "digits"]
     assert simulate_file(alone) == 2
     assert "--host" in capsys.readouterr().err
+    first = [str(run_dir / "private" / "host.net"), "--data", "digits"]
+    assert simulate_file(first) == 2
+    assert "device.net --host host.net" in capsys.readouterr().err
     with pytest.raises(UsageError, match="first layers are kept elsewhere"):
         simulate(read_netx(run_dir / "device.net").graph, np.zeros((1, 16, 8, 8), np.float32))
     whole = [str(run_dir / "model.net"), "--data", "digits", "--host", str(run_dir / "device.net")]

@@ -223,3 +223,12 @@ def test_netx_of_the_same_network_is_the_same(network: Network, tmp_path: Path) 
     assert run([str(tmp_path / "a.net"), str(tmp_path / "a.nir")]) == 0
     assert run([str(tmp_path / "a.nir"), str(tmp_path / "b.net")]) == 0
     assert (tmp_path / "a.net").read_bytes() == (tmp_path / "b.net").read_bytes()
+
+
+def test_folders_are_said_to_be_some(tmp_path, capsys):
+    (tmp_path / "model.net").write_text("")
+    out = tmp_path / "out.nir"
+    out.mkdir()
+    assert run([str(tmp_path), str(out)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("found a folder") == 2 and f"name {tmp_path / 'model.net'}" in said

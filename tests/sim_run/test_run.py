@@ -14,6 +14,7 @@ import pytest
 from compiler.ir.chip import ChipGraph, ChipLayer, CubaFields
 from compiler.ir.geometry import frozen
 from compiler.ir.snn import Encoding
+from compiler.ir.splitting import split
 from netx_export import deployment_of, write_netx
 from sim import loihi2
 from sim.costs import cost_rows, reference_traces
@@ -203,6 +204,30 @@ def test_wrong_usage_and_missing_files(
     said = refusal(capsys, 1, network, "--data", "digits", "--json", out)
     assert "cannot be written" in said
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_folder_is_said_to_be_one(
+    network: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    said = refusal(capsys, 1, tmp_path / "empty", "--data", "digits")
+    assert "found a folder" in said and "name a file" in said
+    network.rename(tmp_path / "model.net")
+    assert f"name {tmp_path / 'model.net'}" in refusal(capsys, 1, tmp_path, "--data", "digits")
+
+
+def test_the_simulator_has_no_time_limit(network: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refusal(capsys, 2, network, "--data", "digits", "--time-limit", "9")
+    assert "--time-limit with --backend reference" in said and "--backend lava" in said
+
+
+def test_first_layers_alone_are_not_run(
+    graph: ChipGraph, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, _ = split(graph, 1)
+    write_netx(first, tmp_path / "host.net", deployment_of(first, versions={"tool": "1"}))
+    said = refusal(capsys, 2, tmp_path / "host.net", "--data", "digits")
+    assert "first layers alone" in said and "device.net --host host.net" in said
 
 
 def test_a_time_limit_stops_lava(network: Path, capsys: pytest.CaptureFixture[str]) -> None:
