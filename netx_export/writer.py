@@ -74,7 +74,7 @@ def write_netx(
             str(path),
             str(error),
             "a folder that can be written, with space left",
-            "choose another folder with --out",
+            "choose another folder",
         ) from error
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from compiler.errors import ChipRangeError, NirFormatError
 from compiler.ir.chip import ChipGraph, ChipInput, CubaFields
-from netx_export import NetxFile, deployment_of, differences, prepared, write_netx
+from netx_export import NetxFile, deployment_of, differences, prepared, read_netx, write_netx
 from netx_export.nir_convert import run
 from netx_export.nir_reader import read_nir
 from netx_export.nir_writer import write_nir
@@ -232,3 +232,78 @@ def test_folders_are_said_to_be_some(tmp_path, capsys):
     assert run([str(tmp_path), str(out)]) == 2
     said = capsys.readouterr().err
     assert said.count("found a folder") == 2 and f"name {tmp_path / 'model.net'}" in said
+
+
+@pytest.fixture
+def own(golden_path: Callable[[str], Path], tmp_path: Path) -> Path:
+    """A NIR file with a deployment: seed, mean, std and versions."""
+    file = read_netx(golden_path("digits"))
+    assert file.deployment is not None
+    said = replace(
+        file.deployment, seed=7, mean=(0.5,), std=(0.25,), versions=(("torch", "2.9.1"),)
+    )
+    write_nir(file.graph, tmp_path / "own.nir", said)
+    return tmp_path / "own.nir"
+
+
+def test_saying_what_the_file_says_changes_nothing(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = str(read_nir(own).graph.timesteps)
+    assert run([str(own), str(tmp_path / "a.net")]) == 0
+    options = ["--timesteps", steps, "--encoding", "rate"]
+    assert run([str(own), str(tmp_path / "b.net"), *options]) == 0
+    assert (tmp_path / "a.net").read_bytes() == (tmp_path / "b.net").read_bytes()
+    assert capsys.readouterr().err == ""
+
+
+def test_other_time_steps_and_another_code_leave_the_rest_of_the_deployment(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = read_nir(own).deployment
+    assert said is not None
+    options = ["--timesteps", "64", "--encoding", "poisson"]
+    assert run([str(own), str(tmp_path / "a.net"), *options]) == 0
+    notes = capsys.readouterr().err
+    assert f"--timesteps 64 replaces {said.timesteps}" in notes
+    assert "--encoding poisson replaces rate, which own.nir says" in notes
+    written = read_netx(tmp_path / "a.net").deployment
+    code = replace(said.encoding, code="poisson")
+    assert written == replace(said, timesteps=64, encoding=code)
+
+
+@pytest.mark.parametrize(
+    ("ending", "options", "named"),
+    [
+        (".nir", ["--timesteps", "16", "--encoding", "rate", "--dt", "nan"],
+         ["--dt: found a target", "--timesteps", "--encoding", "found nan"]),
+        (".net", ["--integrator", "IF"], ["--integrator"]),
+        (".net", ["--dt", "nan", "--integrator", "LIF"], ["found nan", "--integrator"]),
+        (".net", ["--dt", "inf"], ["found inf"]),
+    ],
+)  # fmt: skip
+def test_options_that_would_do_nothing_are_refused(
+    ending: str, options: list[str], named: list[str], own: Path, tmp_path: Path,
+    golden_path: Callable[[str], Path], capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    source = golden_path("digits") if ending == ".nir" else own
+    target = tmp_path / f"target{ending}"
+    assert run([str(source), str(target), *options]) == 2
+    said = capsys.readouterr().err
+    assert all(words in said for words in named)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("ending", [".nir", ".net"])
+def test_a_target_that_cannot_be_written_is_named(
+    ending: str, own: Path, tmp_path: Path, golden_path: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    source = golden_path("digits") if ending == ".nir" else own
+    folder, nowhere = tmp_path / f"d{ending}", tmp_path / "absent" / f"a{ending}"
+    folder.mkdir()
+    for target, status in ((folder, 2), (nowhere, 1)):
+        assert run([str(source), str(target)]) == status
+        said = capsys.readouterr().err
+        assert str(target) in said and "allowed: a file" in said
+        assert "--out" not in said and ".tmp" not in said
