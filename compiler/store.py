@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import struct
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -50,8 +51,18 @@ _DESCRIPTION = "description"
 KEEP_SECONDS = 300.0
 """A training's state is written at least so often: an epoch of a large network takes hours."""
 
-DAMAGE = (EOFError, OSError, RuntimeError, ValueError, pickle.UnpicklingError)
-"""What `read_state` raises for a file that is not, or not wholly, a state."""
+DAMAGE = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    struct.error,
+)
+"""What reading and taking apart a file raises that is not, or not wholly, a state."""
 
 
 def save(value: Any, path: Path) -> None:

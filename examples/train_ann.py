@@ -34,6 +34,7 @@ from compiler.errors import (
     EXIT_INTERRUPTED,
     CompilerError,
     EnvironmentProblem,
+    Problem,
     UsageError,
     one_problem,
 )
@@ -138,7 +139,7 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     settings = chosen_settings(options)
-    check_writable(options.out)
+    check_files(options.out, options.checkpoint)
     training = load_dataset(options.data, samples=options.samples, part="train")
     channels, height, width = (int(size) for size in training.images_nchw.shape[1:])
     shape = (channels, height, width)
@@ -175,17 +176,27 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def check_writable(out: Path) -> None:
+def check_files(out: Path, checkpoint: Path | None) -> None:
     """Raise EnvironmentProblem now rather than after hours of training."""
-    if out.suffix != ".safetensors" or not os.access(out.parent, os.W_OK):
-        raise one_problem(
-            EnvironmentProblem,
-            "the network could not be written",
-            "--out",
-            str(out),
-            "FILE.safetensors in a folder that exists and can be written",
-            "make the folder, or name another",
-        )
+    may = "in a folder that exists and can be written"
+    remedy = "make the folder, or name another file"
+    problems = []
+    if out.suffix != ".safetensors" or not writable(out):
+        problems.append(Problem("--out", seen(out), f"FILE.safetensors {may}", remedy))
+    if checkpoint is not None and not writable(checkpoint):
+        problems.append(Problem("--checkpoint", seen(checkpoint), f"a file {may}", remedy))
+    if problems:
+        raise EnvironmentProblem("the network could not be written", problems)
+
+
+def writable(file: Path) -> bool:
+    """Whether a file of that name can be written."""
+    return not file.is_dir() and os.access(file.parent, os.W_OK)
+
+
+def seen(file: Path) -> str:
+    """The name, and whether it is a folder's."""
+    return f"{file}, a folder" if file.is_dir() else str(file)
 
 
 def built(arch: str, shape: Shape, classes: int) -> nn.Module:

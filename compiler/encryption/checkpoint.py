@@ -35,7 +35,7 @@ class Checkpoints:
         try:
             content = read_state(self.path)
             return _state(content) if content["key"] == self.key else None
-        except (*DAMAGE, KeyError):
+        except DAMAGE:
             return None
 
 

@@ -48,7 +48,7 @@ def read_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
     try:
         content = read_state(path)
         found, state = content["key"], dict(content["state"])
-    except (*DAMAGE, KeyError, TypeError) as error:
+    except DAMAGE as error:
         raise _not_usable(path, f"a damaged file ({type(error).__name__})") from error
     if found != key:
         raise _not_usable(path, "the state of a training with other settings or images")

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from compiler.errors import Problem, UsageError, one_problem
 from compiler.ir.geometry import Array, Shape
 from compiler.presets.batch_norm import fold_batch_norm, with_batch_norm
 from compiler.presets.checkpoint import read_checkpoint, training_key, write_checkpoint
@@ -22,6 +24,9 @@ from compiler.store import KEEP_SECONDS, write_bytes
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+MOST_SEED = 2**63 - 1
+"""Largest seed of a training: torch takes signed numbers of 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,32 @@ class TrainingSettings:
     average: float = 0.0
     batch_norm: bool = False
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """UsageError with every setting that no training can have."""
+        problems = [
+            Problem(name, str(getattr(self, name)), allowed, f"give another {name}")
+            for name, (holds, allowed) in self._rules().items()
+            if not holds
+        ]
+        if problems:
+            raise UsageError("the settings of the training do not fit", problems)
+
+    def _rules(self) -> dict[str, tuple[bool, str]]:
+        """Whether a setting holds, and what it may be."""
+        share = "0 or more, below 1"
+        return {
+            "epochs": (self.epochs >= 1, "1 or more"),
+            "batch": (self.batch >= 1, "1 or more"),
+            "learning_rate": (0 < self.learning_rate < math.inf, "a number above 0"),
+            "weight_decay": (0 <= self.weight_decay < math.inf, "a number, 0 or more"),
+            "milestones": (all(0 < part < 1 for part in self.milestones), "shares in 0..1"),
+            "label_smoothing": (0 <= self.label_smoothing < 1, share),
+            "dropout": (0 <= self.dropout < 1, share),
+            "shift": (self.shift >= 0, "0 or more"),
+            "average": (0 <= self.average < 1, share),
+            "seed": (0 <= self.seed <= MOST_SEED, f"0..{MOST_SEED}"),
+        }
 
 
 ONE_CYCLE_SGD = TrainingSettings(
@@ -95,11 +126,12 @@ def train(
     torch finds one. checkpoint: file that holds the state after every epoch, and every
     KEEP_SECONDS within one; where it exists already, the training goes on from there, to the
     same result on the same kind of machine, and reports the epochs passed once more. Raises
-    UsageError where the file is of another
-    training, or damaged.
+    UsageError where the file is of another training, or damaged, and where the largest shift
+    moves an image out of itself.
     """
     import torch
 
+    _check_shift(settings.shift, images_nchw)
     torch.manual_seed(settings.seed)
     trainer = _Trainer(module, images_nchw, labels, settings)
     key = None if checkpoint is None else trainer.key(images_nchw, labels)
@@ -119,6 +151,15 @@ def train(
         report(passed[-1])
     kept = trainer.kept().to("cpu").eval()
     return fold_batch_norm(kept) if settings.batch_norm else kept
+
+
+def _check_shift(shift: int, images_nchw: Array) -> None:
+    side = min(images_nchw.shape[2:])
+    if shift >= side:
+        raise one_problem(
+            UsageError, "the settings of the training do not fit", "shift", str(shift),
+            f"below {side}, the images' shorter side in pixels", "give a smaller shift",
+        )  # fmt: skip
 
 
 def accuracy(module: nn.Module, images_nchw: Array, labels: Array, batch: int = 500) -> float:

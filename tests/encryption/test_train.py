@@ -19,7 +19,7 @@ from compiler.encryption.losses import distillation
 from compiler.encryption.train import Encryption, TrainingState, encrypt, with_contrast
 from compiler.errors import EnvironmentProblem
 from compiler.ir.snn import SnnGraph
-from compiler.store import save
+from compiler.store import save, write_state
 
 ROOT = Path(__file__).parents[2]
 CONFIG = EncryptionConfig(epochs=3, batch=32, learning_rate=2e-2, patience=3)
@@ -251,3 +251,18 @@ def test_lava_dl_is_imported_without_a_word() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+@pytest.mark.parametrize("junk", [b"junk", b"hello", b"some text in a file\n", b""])
+def test_a_text_is_no_state(tmp_path: Path, junk: bytes) -> None:
+    path = tmp_path / "checkpoint"
+    path.write_bytes(junk)
+    assert Checkpoints(path, "key").read() is None
+
+
+def test_a_state_with_parts_missing_or_of_another_kind_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    whole = {"key": "key", "network": {}, "optimizer": {}, "best": 0.0, "epochs": [], "steps": 0}
+    for content in ({"key": "key"}, {**whole, "epochs": [{"other": 1}]}, {**whole, "epochs": 3}):
+        write_state(path, content)
+        assert Checkpoints(path, "key").read() is None

@@ -100,3 +100,52 @@ def test_a_training_goes_on_from_its_checkpoint(main, tmp_path, capsys):
     assert capsys.readouterr().err.count("epoch 2/2") == 2
     assert main([*options, "--seed", "1", "--out", str(out)]) == 2
     assert "other settings or images" in capsys.readouterr().err
+
+
+NUMBERS = {
+    "--epochs": ("0", "-1"),
+    "--batch": ("0", "-3"),
+    "--learning-rate": ("nan", "-1"),
+    "--weight-decay": ("-1", "inf"),
+    "--dropout": ("2", "nan"),
+    "--shift": ("-1", "-2"),
+    "--seed": ("99999999999999999999", "-1"),
+}
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_every_number_that_does_not_fit_is_said_at_once(main, tmp_path, capsys, which):
+    given = [word for name, values in NUMBERS.items() for word in (name, values[which])]
+    assert main([*DIGITS, *given, "--out", str(tmp_path / "n.safetensors")]) == 2
+    said = capsys.readouterr().err
+    for name, values in NUMBERS.items():
+        assert f"{name[2:].replace('-', '_')}: found {values[which]}" in said
+
+
+def test_a_shift_as_large_as_the_images(main, tmp_path, capsys):
+    out = tmp_path / "n.safetensors"
+    options = ["--samples", "50", "--epochs", "1", "--shift", "8"]
+    assert main([*DIGITS, *options, "--out", str(out)]) == 2
+    assert "shift: found 8; allowed: below 8" in capsys.readouterr().err
+
+
+def test_files_that_cannot_be_written_are_refused_before_the_training(main, tmp_path, capsys):
+    folder = tmp_path / "net.safetensors"
+    folder.mkdir()
+    files = ["--out", str(folder), "--checkpoint", str(tmp_path / "absent" / "x.ck")]
+    assert main([*DIGITS, *files]) == 1
+    said = capsys.readouterr().err
+    assert f"--out: found {folder}, a folder;" in said and "--checkpoint: found" in said
+    assert "epoch" not in said
+    fine = ["--out", str(tmp_path / "n.safetensors")]
+    assert main([*DIGITS, *fine, "--checkpoint", str(tmp_path)]) == 1
+
+
+@pytest.mark.parametrize("junk", [b"junk", b"hello", b"some text in a file\n", b"", b"N."])
+def test_a_text_is_no_checkpoint(main, tmp_path, capsys, junk):
+    state = tmp_path / "junk.ck"
+    state.write_bytes(junk)
+    options = ["--samples", "50", "--epochs", "1", "--checkpoint", str(state)]
+    assert main([*DIGITS, *options, "--out", str(tmp_path / "n.safetensors")]) == 2
+    assert "a damaged file" in capsys.readouterr().err
+    assert state.read_bytes() == junk
