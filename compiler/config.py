@@ -75,7 +75,7 @@ class SynthesisConfig:
                 (self.count >= 16, "count", self.count, "16 or more"),
                 (0 < self.held_out < self.count, "held_out", self.held_out, "1..count - 1"),
                 (self.steps >= 1, "steps", self.steps, "1 or more"),
-                _above_0("learning_rate", self.learning_rate, 10),
+                _above_0("learning_rate", self.learning_rate, 1000),
                 (
                     bool(self.concentrations) and all(0 < c <= 1000 for c in self.concentrations),
                     "concentrations",
@@ -214,7 +214,7 @@ class EncryptionConfig:
                 (self.recipe in RECIPES, "recipe", self.recipe, "one of " + ", ".join(RECIPES)),
                 (self.epochs >= 1, "epochs", self.epochs, "1 or more"),
                 (self.batch >= 1, "batch", self.batch, "1 or more"),
-                _above_0("learning_rate", self.learning_rate, 10),
+                _above_0("learning_rate", self.learning_rate, 1000),
                 _above_0("distill_temperature", self.distill_temperature, 1000),
                 (0 <= self.distill_share <= 1, "distill_share", self.distill_share, "0 to 1"),
                 _from_0("hidden_weight", self.hidden_weight, 1_000_000),

@@ -46,15 +46,16 @@ def load_model(
         return _own_module(spec, mean, std, input_shape, class_names, name)
     text = str(spec)
     suffix = Path(text).suffix.lower()
-    _check_options(suffix, arch, layout)
     if input_shape is not None:
         input_shape = _image_shape(input_shape, text, "input_shape to them")
     if suffix == ".onnx":
         from compiler.frontend.onnx_reader import read_onnx
 
         graph = read_onnx(Path(text), layout, input_shape, class_names, mean, std)
+        _check_options(suffix, arch, None)
         return graph if name is None else _renamed(graph, name)
     module, shape = _torch_module(text, suffix, arch, input_shape)
+    _check_options(suffix, None if suffix == ".safetensors" else arch, layout)
     from compiler.frontend.torch_fx import read_module
 
     normalise = normalisation(mean, std, shape[0])
@@ -63,7 +64,7 @@ def load_model(
 
 
 def _check_options(suffix: str, arch: str | None, layout: Layout | None) -> None:
-    """UsageError for options that say nothing of such a model."""
+    """UsageError for those of the options that are given: they say nothing of such a model."""
     given = (("--arch", arch, ".safetensors"), ("--layout", layout, ".onnx"))
     problems = [
         Problem(
@@ -73,7 +74,7 @@ def _check_options(suffix: str, arch: str | None, layout: Layout | None) -> None
             f"leave {option} out",
         )
         for option, value, fits in given
-        if value is not None and suffix != fits
+        if value is not None
     ]
     if problems:
         raise UsageError("options that have no effect", problems)

@@ -56,8 +56,10 @@ def test_options_that_say_nothing_of_the_model_are_refused(tmp_path: Path) -> No
     weights = find_preset("digits").weights
     with pytest.raises(UsageError, match=r"--layout: found nhwc for a \.safetensors file"):
         load_model(weights, arch="digits-cnn", layout="nhwc")
+    file = tmp_path / "net.onnx"
+    torch.onnx.export(network().eval(), torch.zeros(1, 1, 6, 6), file, dynamo=False)
     with pytest.raises(UsageError, match=r"--arch: found vgg99 for a \.onnx file"):
-        load_model(tmp_path / "net.onnx", arch="vgg99")
+        load_model(file, arch="vgg99")
 
 
 def test_weights_of_a_diverged_training_in_a_state_dict(tmp_path: Path) -> None:
