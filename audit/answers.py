@@ -113,6 +113,23 @@ def ask_subjects(
     return answers
 
 
+def check_known(ann: Answers, data: AuditData, seed: int) -> None:
+    """DataError unless the ANN knows the test images better than naming one class would."""
+    known = mean_estimate(ann.right_n, seed)
+    _, counts = np.unique(ann.others[1], return_counts=True)
+    chance = counts.max() / counts.sum()
+    if known.low <= chance:
+        raise one_problem(
+            DataError,
+            "the network does not know these images",
+            data.spec,
+            f"{known.value:.1%} ({known.low:.1%} to {known.high:.1%}) right answers of the ANN, "
+            f"where the most frequent class alone has {chance:.1%}",
+            "the data that the network was trained for, with the same order of classes",
+            "name that data: --data DATA",
+        )
+
+
 def chosen_alike(first_n: Array, second_n: Array, most: int, seed: int) -> tuple[Array, Array]:
     """Indices of as many images of each class in one part as in the other, at most `most` each.
 

@@ -5,7 +5,6 @@ Everything that is missing is said at once, with a remedy.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from compiler.errors import (
     Problem,
     one_problem,
 )
+from compiler.files import read_object
 
 if TYPE_CHECKING:
     from compiler.ir.ann import AnnGraph
@@ -103,12 +103,9 @@ def open_finished_run(path: Path) -> FinishedRun:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path)
     except (OSError, ValueError) as error:
         raise _damaged(path, str(error)) from error
-    if not isinstance(content, dict):
-        raise _damaged(path, "no object")
-    return content
 
 
 def _damaged(path: Path, found: str) -> CompilerError:

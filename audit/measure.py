@@ -14,21 +14,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
-from audit.answers import Answers, ask_subjects
+from audit.answers import Answers, ask_subjects, check_known
 from audit.assess import Assessor, Features, make_assessor, noise_images, real_images
 from audit.attacks import ATTACKS, FULL, QUICK, Attack, AttackImages, Budget
 from audit.cache import Cache, code_key
 from audit.inputs import AuditData, FinishedRun, load_judges_for, load_parts, open_finished_run
 from audit.judges.judge import Judge
 from audit.membership import attack_membership
-from audit.metrics.intervals import mean_estimate
 from audit.metrics.nearest import nearer_to_members
 from audit.metrics.recognition import Recognition
 from audit.subjects import Subject, load_subjects
 from audit.summary import check_sanity, summarise
-from compiler.errors import DataError, UsageError, one_problem
+from compiler.errors import UsageError, one_problem
 from compiler.report import AUDIT_SCHEMA
 from compiler.run_folder import key_of
 
@@ -239,23 +236,6 @@ def _answers(audit: Audit, watcher: Watcher) -> dict[str, Answers]:
         audit.subjects, audit.data, audit.request.quick, audit.request.seed, audit.cache,
         audit.key, watcher.progress,
     )  # fmt: skip
-
-
-def check_known(ann: Answers, data: AuditData, seed: int) -> None:
-    """DataError unless the ANN knows the test images better than naming one class would."""
-    known = mean_estimate(ann.right_n, seed)
-    _, counts = np.unique(ann.others[1], return_counts=True)
-    chance = counts.max() / counts.sum()
-    if known.low <= chance:
-        raise one_problem(
-            DataError,
-            "the network does not know these images",
-            data.spec,
-            f"{known.value:.1%} ({known.low:.1%} to {known.high:.1%}) right answers of the ANN, "
-            f"where the most frequent class alone has {chance:.1%}",
-            "the data that the network was trained for, with the same order of classes",
-            "name that data: --data DATA",
-        )
 
 
 def judge_images(

@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from compiler.health import health_warnings
-from compiler.report import audit_file, read_audits, read_shown_pictures
+from compiler.report import WITHHELD_AUDITS, audit_file, read_audits, read_shown_pictures
 from compiler.report_parts.words import broken_rules
 from compiler.run_folder import file_hash
 from compiler.steps import Run, peak_memory_bytes
@@ -69,7 +69,7 @@ FILES = (
 
 AUDITS = {
     audit_file(): "model.net",
-    "audit-withheld-*.json": "it without its first layers",
+    WITHHELD_AUDITS: "it without its first layers",
 }
 MODEL_KEYS = ("name", "input_shape", "classes", "parameters")
 EVALUATED_KEYS = (

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compiler.files import written_whole
+from compiler.files import read_object, written_whole
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,9 +47,13 @@ def write_report_files(report: Report, folder: Path) -> None:
     write_report_html(report, folder / "report.html")
 
 
+WITHHELD_AUDITS = "audit-withheld-*.json"
+"""Names of the results of audits without first layers."""
+
+
 def audit_file(withheld: int = 0) -> str:
     """Name of the audit's result beside model.net; one for each number of withheld layers."""
-    return f"audit-withheld-{withheld}.json" if withheld else "audit.json"
+    return WITHHELD_AUDITS.replace("*", str(withheld)) if withheld else "audit.json"
 
 
 def read_leakage(folder: Path) -> dict[str, Any] | None:
@@ -62,7 +66,7 @@ def read_leakage(folder: Path) -> dict[str, Any] | None:
 
 def read_withheld(folder: Path) -> list[dict[str, Any]]:
     """The same of every audit without the first layers."""
-    found = (read_audit(path) for path in sorted(folder.glob("audit-withheld-*.json")))
+    found = (read_audit(path) for path in sorted(folder.glob(WITHHELD_AUDITS)))
     return [audit for audit in found if audit is not None]
 
 
@@ -72,7 +76,7 @@ def read_audit(path: Path) -> dict[str, Any] | None:
     from compiler.run_folder import file_hash
 
     try:
-        audit = json.loads(path.read_text(encoding="utf-8"))
+        audit = read_object(path)
         known = (audit["schema_version"], audit["model_sha256"])
         pictures = [path.parent / name for name in audit["pictures"]]
     except (OSError, ValueError, KeyError, TypeError):
@@ -99,20 +103,12 @@ def read_report(folder: Path) -> dict[str, Any]:
 
     Raises OSError or ValueError where report.json or resources.json cannot be read.
     """
-    report = _table(folder / "report.json")
-    chips = _table(folder / "resources.json")["chips"]
+    report = read_object(folder / "report.json")
+    chips = read_object(folder / "resources.json")["chips"]
     shown = read_shown_pictures(folder) if report.get("pictures") else None
     more = {**read_audits(folder), "shown_pictures": shown}
     found = {name: value for name, value in more.items() if value}
     return {**report, "resources": chips, **found}
-
-
-def _table(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; ValueError where the file holds something else."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise ValueError(f"{path.name} is no JSON object")
-    return content
 
 
 def read_shown_pictures(folder: Path) -> dict[str, Any]:

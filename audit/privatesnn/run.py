@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from audit import measure
-from audit.answers import Answers, ask_subjects
+from audit.answers import Answers, ask_subjects, check_known
 from audit.attacks import FULL, QUICK, AttackImages
 from audit.cache import Cache, code_key
 from audit.inputs import PRIVATE, FinishedRun, audit_data, load_judges_for
@@ -115,7 +115,7 @@ def _audited(
     """As audit.measure.run_audit, from the subjects on."""
     told = partial(measure.watched, watcher)
     answers = told("Asking the networks about real images", _answers, audit, subjects, watcher)
-    measure.check_known(answers["ann"], audit.data, audit.request.seed)
+    check_known(answers["ann"], audit.data, audit.request.seed)
     made = {attack.name: measure.make_images(audit, attack, watcher) for attack in audit.attacks}
     images = {one.name: {name: made[name][one.name] for name in made} for one in audit.subjects}
     assessor = told("Preparing the real images", measure.prepare_assessor, audit)

@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from audit import measure
-from audit.answers import Answers
+from audit.answers import Answers, check_known
 from audit.attacks import Attack, AttackImages, Budget
 from audit.leakage import run
 from audit.subjects import Subject
@@ -431,10 +431,10 @@ def test_the_network_must_know_more_than_the_most_frequent_class(
     ann = Answers((logits, labels), (logits, labels), {}, {})
     data: Any = SimpleNamespace(spec="npz:mine.npz")
     if known:
-        measure.check_known(ann, data, 0)
+        check_known(ann, data, 0)
     else:
         with pytest.raises(DataError, match="does not know these images"):
-            measure.check_known(ann, data, 0)
+            check_known(ann, data, 0)
 
 
 @pytest.mark.parametrize("name", ["report.json", "manifest.json"])
