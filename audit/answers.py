@@ -18,10 +18,7 @@ from compiler.ir.run_ann import run_ann
 from compiler.run_folder import key_of
 
 if TYPE_CHECKING:
-    from audit.reconversion import Reconversion
     from audit.subjects import Subject
-
-    Read = Callable[[Subject, int], tuple[Reconversion, ...]]
 
 QUICK_IMAGES = 1_000
 FULL_IMAGES = 5_000
@@ -77,14 +74,8 @@ def ask_subjects(
     cache: Cache,
     key: str,
     progress: Callable[[int, int], None],
-    read: Read | None = None,
 ) -> dict[str, Answers]:
-    """Ask every subject about the same training and test images; kept in the cache.
-
-    read: the readings of a subject's weights, audit.reconversion.reconversions unless given.
-    """
-    from audit.reconversion import reconversions
-
+    """Ask every subject about the same training and test images; kept in the cache."""
     most = QUICK_IMAGES if quick else FULL_IMAGES
     parts = (data.training, data.test)
     indices = chosen_alike(data.training.labels, data.test.labels, most, seed)
@@ -97,7 +88,7 @@ def ask_subjects(
     for done, subject in enumerate(subjects):
         progress(done, len(subjects))
         own = key_of(key, subject.fingerprint, shown)
-        make = partial(_ask, subject, chosen, seed, read or reconversions)
+        make = partial(_ask, subject, chosen, seed)
         arrays, facts, _ = cache.arrays(f"{subject.name}.answers", own, make)
         (_, member_labels), (_, other_labels) = chosen
         answers[subject.name] = Answers(
@@ -165,15 +156,17 @@ def _drawn(labels_n: Array, wanted_n: Array, generator: np.random.Generator) -> 
 
 
 def _ask(
-    subject: Subject, chosen: list[tuple[Array, Array]], seed: int, read: Read
+    subject: Subject, chosen: list[tuple[Array, Array]], seed: int
 ) -> tuple[dict[str, Array], dict[str, Any]]:
+    from audit.reconversion import reconversions
+
     (members, _), (others, _) = chosen
     arrays = {
         "members": np.asarray(subject.logits(members), np.float64),
         "others": np.asarray(subject.logits(others), np.float64),
     }
     needed = {}
-    for made in read(subject, seed):
+    for made in reconversions(subject, seed):
         arrays[READING + made.name] = run_ann(made.graph, others)
         needed[made.name] = {"queries": made.queries, "extras": made.extras}
     return arrays, {"readings": needed}

@@ -27,10 +27,12 @@ _KEY = "about"
 JUDGING = ("judges", "metrics", "privatesnn")
 JUDGING_FILES = (
     "assess",
+    "fields",
     "inputs",
     "leakage",
     "measure",
     "membership",
+    "plan",
     "sheets",
     "show",
     "summary",

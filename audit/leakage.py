@@ -55,7 +55,8 @@ def leakage(json_file: Path | None, pictures: bool, quiet: bool, **options: Any)
     where it stopped.
     """
     from audit.inputs import locked, open_finished_run
-    from audit.measure import Request, run_audit
+    from audit.measure import run_audit
+    from audit.plan import Request
     from audit.show import QuietScreen, Screen, show
 
     if json_file is not None:

@@ -17,12 +17,11 @@ from torch import Tensor
 
 from audit.attacks.common import Meter, centred
 from audit.attacks.distil import train
-from audit.attacks.observing import Observed, observe
+from audit.observing import Observed
 from audit.reconvert import Activation
 from audit.subjects import Subject
 from compiler.config import SynthesisConfig
 from compiler.ir.ann import AnnGraph, AnnLayer, Conv2d, Dense, Relu
-from compiler.ir.chip import ChipGraph
 from compiler.ir.geometry import Array, frozen
 from compiler.ir.run_ann import run_ann, to_module
 from compiler.synthesis import synthesize
@@ -77,16 +76,15 @@ def reconversions(subject: Subject, seed: int) -> tuple[Reconversion, ...]:
 def _readings(subject: Subject, activation: Activation, seed: int) -> list[Reconversion]:
     plain = subject.reconverted(activation)
     readings = [Reconversion(activation, plain, 0, "nothing")]
-    graph = subject.network
-    if not isinstance(graph, ChipGraph):
+    if not subject.spiking:
         return readings
     made = synthesize(with_unit_logits(plain), RESCALING_IMAGES, seed)
     images = torch.from_numpy(made.pixels(slice(None)))
-    better = rescaled(plain, observe(graph, images))
+    better = rescaled(plain, subject.observe(images))
     text = "images made from the re-converted network"
     readings.append(Reconversion(f"{activation}_rescaled", better, len(images), text))
     tuned = fine_tuned(better, subject, seed)
-    text += ", public noise and the file's answers to it"
+    text += ", public noise and the network's answers to it"
     queries = len(images) + NOISE_IMAGES
     readings.append(Reconversion(f"{activation}_finetuned", tuned, queries, text))
     return readings
@@ -179,12 +177,9 @@ def weight_distances(subject: Subject, converted: Subject) -> dict[str, WeightDi
 
     Those are the ANN's own weights but for factors of whole rows and columns, and rounding.
     """
-    graph, before = subject.network, converted.network
-    if not isinstance(graph, ChipGraph) or not isinstance(before, ChipGraph):
-        return {}
+    before = converted.weights
     return {
-        old.name: weight_distance(old.weight, new.weight)
-        for old, new in zip(before.layers, graph.layers, strict=True)
+        layer: weight_distance(before[layer], weight) for layer, weight in subject.weights.items()
     }
 
 

@@ -33,7 +33,9 @@ from netx_export import read_netx
 from sim.reference import simulate
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+    from audit.observing import Observed
 
 SUBJECTS = ("ann", "converted", "encrypted", "random")
 VIEWS = ("relu", "clipped_relu", "spiking")
@@ -79,6 +81,21 @@ class Subject:
         """Whether it is a spiking network; the ANN is none."""
         return isinstance(self.network, ChipGraph)
 
+    @property
+    def rate_timesteps(self) -> int | None:
+        """Time-steps over which a pixel is a rate of spikes; None where it is none."""
+        graph = self.network
+        if isinstance(graph, AnnGraph) or graph.encoding is None:
+            return None
+        return None if graph.encoding.code == "latency" else graph.timesteps
+
+    @property
+    def weights(self) -> dict[str, Array]:
+        """Layer of spiking neurons -> its weights, up to a factor of the whole layer."""
+        if isinstance(self.network, AnnGraph):
+            return {}
+        return {layer.name: layer.weight for layer in self.network.layers}
+
     def logits(self, images_nchw: Array) -> Array:
         """What a query returns, float64 (N, classes): logits, or the read-out's voltages.
 
@@ -87,6 +104,17 @@ class Subject:
         if isinstance(self.network, AnnGraph):
             return run_ann(self.network, images_nchw).astype(np.float64)
         return simulate(self.network, images_nchw).logits_nk.astype(np.float64)
+
+    def observe(self, images: Tensor) -> Observed:
+        """Every hidden layer's rates and the answers, for images (N, C, H, W) in [0, 1].
+
+        Raises ValueError on the ANN, whose layers have no rates.
+        """
+        from audit.observing import observe
+
+        if isinstance(self.network, AnnGraph):
+            raise ValueError(f"{self.name} has no spikes")
+        return observe(self.network, images)
 
     def reconverted(self, activation: Activation = "relu") -> AnnGraph:
         """The integers as an ordinary network; the ANN itself is given back."""

@@ -31,11 +31,10 @@ from audit.attacks.common import (
 )
 from audit.attacks.distil import dreams
 from audit.attacks.inversion import DEFAULT_PRIOR, dark_start, invert
-from audit.attacks.observing import Observed
+from audit.observing import Observed
 from audit.subjects import Subject
 from compiler.ir.ann import Relu
 from compiler.ir.ann_module import AnnModule
-from compiler.ir.chip import ChipGraph
 from compiler.ir.run_ann import to_module
 from compiler.synthesis.start import start_images
 
@@ -63,9 +62,8 @@ def run(
     training = budget.training_steps // _SHARE if subject.spiking else -_DREAM_STEPS
     meter = Meter(progress, training + _DREAM_STEPS + budget.gradient_steps)
     generator = torch.Generator().manual_seed(seed)
-    graph = subject.network
-    if isinstance(graph, ChipGraph):
-        module, error = fitted_network(subject, graph, budget, generator, meter)
+    if subject.spiking:
+        module, error = fitted_network(subject, budget, generator, meter)
     else:
         module, error = subject.module(), 0.0
     labels = labels_for(subject, budget)
@@ -77,22 +75,18 @@ def run(
 
 
 def fitted_network(
-    subject: Subject,
-    graph: ChipGraph,
-    budget: Budget,
-    generator: torch.Generator,
-    meter: Meter,
+    subject: Subject, budget: Budget, generator: torch.Generator, meter: Meter
 ) -> tuple[nn.Module, float]:
     """The network fitted to the spiking one, and the last loss (0: the same, 1: unrelated)."""
     shape, half = subject.input_shape, budget.queries // 2
     module = to_module(subject.reconverted("relu"))
-    seen = meter.observe(graph, start_images(half, shape, generator))
+    seen = meter.observe(subject, start_images(half, shape, generator))
     fit_transfers(module, seen)
     steps = budget.training_steps // _SHARE
     _imitate(module, seen, steps // 2, generator, meter)
     model = Scored(module, shape)
     asked = dreams([model], shape, subject.classes, half, _DREAM_STEPS, generator, meter)
-    seen = seen.joined(meter.observe(graph, asked))
+    seen = seen.joined(meter.observe(subject, asked))
     error = _imitate(module, seen, steps - steps // 2, generator, meter)
     return module, error
 

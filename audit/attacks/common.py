@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audit.attacks.observing import Observed, observe
+from audit.observing import Observed
 from audit.subjects import Subject
-from compiler.ir.chip import ChipGraph
 from compiler.ir.geometry import Array, Shape
 from compiler.synthesis.start import start_images
 
@@ -134,10 +133,10 @@ class Meter:
         self.queries += len(images)
         return torch.from_numpy(subject.logits(images.numpy())).float()
 
-    def observe(self, graph: ChipGraph, images: Tensor) -> Observed:
+    def observe(self, subject: Subject, images: Tensor) -> Observed:
         """Every layer's rates and the answers, each image counted as a query."""
         self.queries += len(images)
-        return observe(graph, images)
+        return subject.observe(images)
 
     def images(self, attack: str, images: Tensor, labels: Tensor, **details: Any) -> AttackImages:
         """The attack's result with everything that was counted."""

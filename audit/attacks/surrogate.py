@@ -12,7 +12,6 @@ from audit.attacks.common import Attack, AttackImages, Budget, Meter, Progress, 
 from audit.attacks.inversion import DEFAULT_PRIOR, dark_start, invert
 from audit.subjects import Subject
 from audit.surrogates import SURROGATES, Surrogate
-from compiler.ir.chip import ChipGraph
 
 _FEWEST_TIMESTEPS = 4
 _FEWER = 4
@@ -28,7 +27,7 @@ def _attack(surrogate: Surrogate) -> Attack:
     ) -> AttackImages:
         """Images by ascent through the spiking network, first coarsely and then exactly."""
         meter = Meter(progress, budget.spiking_steps)
-        return ascend(subject, surrogate, name, _coarse(subject), budget, seed, meter)
+        return _ascend(subject, surrogate, name, budget, seed, meter)
 
     return Attack(
         name=name,
@@ -40,16 +39,10 @@ def _attack(surrogate: Surrogate) -> Attack:
     )
 
 
-def ascend(
-    subject: Subject,
-    surrogate: Surrogate,
-    name: str,
-    coarse: int | None,
-    budget: Budget,
-    seed: int,
-    meter: Meter,
+def _ascend(
+    subject: Subject, surrogate: Surrogate, name: str, budget: Budget, seed: int, meter: Meter
 ) -> AttackImages:
-    """Images by ascent with `coarse` time-steps, the last steps with all; None: all always."""
+    coarse = _coarse(subject.rate_timesteps)
     generator = torch.Generator().manual_seed(seed)
     labels = labels_for(subject, budget)
     images = dark_start(len(labels), subject.input_shape, generator)
@@ -63,19 +56,9 @@ def ascend(
     return meter.images(name, images, labels, coarse_timesteps=coarse, full_steps=full)
 
 
-def coarse_of(timesteps: int) -> int:
-    """Time-steps of the coarse ascent through a rate code of so many."""
-    return max(_FEWEST_TIMESTEPS, timesteps // _FEWER)
-
-
-def _coarse(subject: Subject) -> int | None:
-    """Time-steps of the coarse ascent; None for all of them, as a latency code needs."""
-    graph = subject.network
-    if not isinstance(graph, ChipGraph) or graph.encoding is None or graph.timesteps is None:
-        return None
-    if graph.encoding.code == "latency":
-        return None
-    return coarse_of(graph.timesteps)
+def _coarse(timesteps: int | None) -> int | None:
+    """Time-steps of the coarse ascent; None for all of them, where the input is no rate."""
+    return None if timesteps is None else max(_FEWEST_TIMESTEPS, timesteps // _FEWER)
 
 
 ATTACKS = tuple(_attack(surrogate) for surrogate in SURROGATES)

@@ -8,21 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audit.attacks.observing import Observed
+from audit.observing import Observed
 from audit.privatesnn.encoder import SignedPoisson
 from audit.privatesnn.network import PrivateSnn, SpikingNetwork, answers
 from audit.privatesnn.neuron import slope_of
-from audit.reconversion import (
-    ACTIVATIONS,
-    NOISE_IMAGES,
-    RESCALING_IMAGES,
-    Reconversion,
-    WeightDistance,
-    fine_tuned,
-    rescaled,
-    weight_distance,
-    with_unit_logits,
-)
 from audit.reconvert import Activation
 from audit.subjects import Subject
 from audit.surrogates import EXPONENTIAL, Surrogate
@@ -31,7 +20,6 @@ from compiler.ir.ann import AnnGraph, Conv2d, Dense
 from compiler.ir.geometry import Array
 from compiler.ir.run_ann import run_ann
 from compiler.passes.fold_affine import fold_affine
-from compiler.synthesis import synthesize
 
 
 @dataclass(frozen=True)
@@ -45,6 +33,17 @@ class FloatSubject(Subject):
     def spiking(self) -> bool:
         """It is a spiking network."""
         return True
+
+    @property
+    def rate_timesteps(self) -> int:
+        """All of them: a signed Poisson code is a rate."""
+        return self.snn.timesteps
+
+    @property
+    def weights(self) -> dict[str, Array]:
+        """Layer -> its weights over the threshold."""
+        layers = self.snn.reconverted("relu").layers
+        return {one.name: one.weight for one in layers if isinstance(one, (Conv2d, Dense))}
 
     def logits(self, images_nchw: Array) -> Array:
         """The output layer's sums, float64 (N, classes).
@@ -116,34 +115,3 @@ def check_homogeneous(ann: AnnGraph, converted: PrivateSnn, images_nchw: Array) 
             "none: the weights are the same up to a factor a layer",
             "report the network that leads here",
         )
-
-
-def readings(subject: Subject, seed: int) -> tuple[Reconversion, ...]:
-    """Every reading of the weights, as audit.reconversion.reconversions has them."""
-    if not isinstance(subject, FloatSubject):
-        return tuple(Reconversion(a, subject.reconverted(a), 0, "nothing") for a in ACTIVATIONS)
-    found = []
-    for activation in ACTIVATIONS:
-        plain = subject.reconverted(activation)
-        made = synthesize(with_unit_logits(plain), RESCALING_IMAGES, seed)
-        images = torch.from_numpy(made.pixels(slice(None)))
-        better = rescaled(plain, subject.observe(images))
-        text = "images made from the re-converted network"
-        tuned_text = text + ", public noise and the network's answers to it"
-        tuned = fine_tuned(better, subject, seed)
-        found += [
-            Reconversion(activation, plain, 0, "nothing"),
-            Reconversion(f"{activation}_rescaled", better, len(images), text),
-            Reconversion(f"{activation}_finetuned", tuned, len(images) + NOISE_IMAGES, tuned_text),
-        ]
-    return tuple(found)
-
-
-def weight_distances(network: PrivateSnn, before: PrivateSnn) -> dict[str, WeightDistance]:
-    """Layer -> relative change and cosine of its weights."""
-    pairs = zip(before.reconverted("relu").layers, network.reconverted("relu").layers, strict=True)
-    return {
-        old.name: weight_distance(old.weight, new.weight)
-        for old, new in pairs
-        if isinstance(old, (Conv2d, Dense)) and isinstance(new, (Conv2d, Dense))
-    }

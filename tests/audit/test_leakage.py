@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 
-from audit import measure
+from audit import plan
 from audit.answers import Answers, check_known
 from audit.attacks import Attack, AttackImages, Budget
 from audit.leakage import run
@@ -60,8 +60,8 @@ ATTACKS = (ascent("ascent", "weights"), ascent("clone", "queries"))
 
 @pytest.fixture(autouse=True)
 def tiny_attacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "ATTACKS", ATTACKS)
-    monkeypatch.setattr(measure, "QUICK", replace(measure.QUICK, images_per_class=PER_CLASS))
+    monkeypatch.setattr(plan, "ATTACKS", ATTACKS)
+    monkeypatch.setattr(plan, "QUICK", replace(plan.QUICK, images_per_class=PER_CLASS))
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +70,8 @@ def audited(compiled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("audited") / "run"
     shutil.copytree(compiled, folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measure, "ATTACKS", ATTACKS)
-        patch.setattr(measure, "QUICK", replace(measure.QUICK, images_per_class=PER_CLASS))
+        patch.setattr(plan, "ATTACKS", ATTACKS)
+        patch.setattr(plan, "QUICK", replace(plan.QUICK, images_per_class=PER_CLASS))
         beside = folder.parent / "beside.json"
         assert run([str(folder), "--quick", "--quiet", "--json", str(beside)]) == 0
     return folder
@@ -196,7 +196,7 @@ def test_a_second_audit_makes_no_attack_again_and_shows_pictures_if_asked(
         raise AssertionError("made again")
 
     shutil.copytree(audited, tmp_path / "run")
-    monkeypatch.setattr(measure, "ATTACKS", tuple(replace(one, run=never) for one in ATTACKS))
+    monkeypatch.setattr(plan, "ATTACKS", tuple(replace(one, run=never) for one in ATTACKS))
     assert run([str(tmp_path / "run"), "--quick", "--quiet", "--pictures"]) == 0
     text = (tmp_path / "run" / "report.html").read_text()
     assert text.count("data:image/png;base64,") == 2
@@ -224,12 +224,12 @@ def test_an_interrupted_audit_goes_on(
 
         return replace(attack, run=made)
 
-    monkeypatch.setattr(measure, "ATTACKS", tuple(counted(one, 3) for one in ATTACKS))
+    monkeypatch.setattr(plan, "ATTACKS", tuple(counted(one, 3) for one in ATTACKS))
     assert run([str(asked), "--quick", "--quiet"]) == 130
     assert "goes on" in capsys.readouterr().err
     assert not (asked / "audit.json").exists()
     assert not list(asked.rglob("*.tmp"))
-    monkeypatch.setattr(measure, "ATTACKS", tuple(counted(one, -1) for one in ATTACKS))
+    monkeypatch.setattr(plan, "ATTACKS", tuple(counted(one, -1) for one in ATTACKS))
     assert run([str(asked), "--quick", "--quiet"]) == 0
     assert len(calls) == len(set(calls)) == 8
     again = json.loads((asked / "audit.json").read_text())
@@ -298,7 +298,7 @@ def noise_from(name: str) -> Callable[[Attack], Attack]:
 def test_an_audit_whose_attacks_fail_on_the_converted_network_is_refused(
     asked: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr(measure, "ATTACKS", tuple(map(noise_from("converted"), ATTACKS)))
+    monkeypatch.setattr(plan, "ATTACKS", tuple(map(noise_from("converted"), ATTACKS)))
     assert run([str(asked), "--quick", "--quiet"]) == 1
     error = capsys.readouterr().err
     assert "own check failed" in error
@@ -310,7 +310,7 @@ def test_a_network_that_hides_everything_is_reported_as_such(
     asked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The audit can come out well, too: noise from the encrypted network is no leak."""
-    monkeypatch.setattr(measure, "ATTACKS", tuple(map(noise_from("encrypted"), ATTACKS)))
+    monkeypatch.setattr(plan, "ATTACKS", tuple(map(noise_from("encrypted"), ATTACKS)))
     assert run([str(asked), "--quick", "--quiet"]) == 0
     content = json.loads((asked / "audit.json").read_text())
     assert content["worst"] < 0.3

@@ -11,7 +11,7 @@ import torch
 from audit.attacks import QUICK
 from audit.attacks.adaptive import Transfer, fit_transfer, fitted_network
 from audit.attacks.common import Meter
-from audit.attacks.observing import observe
+from audit.observing import observe
 from audit.reconversion import reconversions, rescaled, weight_distances, with_gains
 from audit.reconvert import reconvert
 from audit.subjects import Subject
@@ -71,7 +71,7 @@ def test_fitting_undoes_a_leak_that_the_plain_reading_knows_nothing_of(
     subject = Subject("encrypted", graph)
     meter, generator = Meter(None, 1), torch.Generator().manual_seed(0)
     budget = replace(QUICK, queries=500, training_steps=240)
-    module, error = fitted_network(subject, graph, budget, generator, meter)
+    module, error = fitted_network(subject, budget, generator, meter)
     images = load_dataset("digits", (1, 8, 8), 300).images_nchw
     expected = subject.logits(images)
     plain = agreement(expected, run_ann(reconvert(graph, "relu"), images))

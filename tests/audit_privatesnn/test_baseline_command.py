@@ -10,16 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from audit import reconversion
+from audit import measure, reconversion
 from audit.attacks import ATTACKS, QUICK
 from audit.privatesnn import run as baseline
-from audit.privatesnn import subject
 from audit.privatesnn.__main__ import run
-from audit.privatesnn.attacks import float_attacks
 from audit.privatesnn.build import Builder
 from audit.privatesnn.network import PrivateSnn, answers
 from audit.privatesnn.settings import Settings, Training, fewer_images
-from audit.privatesnn.subject import float_subject, readings
+from audit.privatesnn.subject import float_subject
 from compiler.config import SynthesisConfig
 from compiler.ir.ann import AnnGraph
 
@@ -38,7 +36,7 @@ TINY = replace(
 
 def quick_readings(patch: pytest.MonkeyPatch) -> None:
     few = SynthesisConfig(count=32, held_out=8, steps=2)
-    patch.setattr(subject, "RESCALING_IMAGES", few)
+    patch.setattr(reconversion, "RESCALING_IMAGES", few)
     patch.setattr(reconversion, "FINE_TUNING_STEPS", 5)
 
 
@@ -49,7 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(baseline, "QUICK", TINY)
         patch.setattr("audit.answers.QUICK_IMAGES", 100)
         quick_readings(patch)
-        patch.setattr(baseline, "check_sanity", lambda summary, quick: None)
+        patch.setattr(measure, "check_sanity", lambda summary, quick: None)
         attacks = ("--attacks", "representative")
         beside = ("--json", str(folder / "beside.json"))
         assert run([*SMALL, *attacks, *beside, "--quiet", "--out", str(folder / "out")]) == 0
@@ -150,8 +148,7 @@ def test_what_is_there_is_read_again(ann: AnnGraph, tmp_path: Path) -> None:
 def test_all_attacks_run_on_it_and_spend_what_they_do_elsewhere(converted: PrivateSnn) -> None:
     own = float_subject("encrypted", replace(converted, timesteps=8), seed=0)
     budget = replace(TINY, images_per_class=1)
-    assert [one.name for one in float_attacks()] == [one.name for one in ATTACKS]
-    for attack in float_attacks():
+    for attack in ATTACKS:
         if attack.name in ("surrogate-linear", "image_prior", "clone", "adaptive"):
             found = attack.run(own, budget, 0)
             assert found.images_nchw.shape == (10, 1, 8, 8), attack.name
@@ -166,7 +163,9 @@ def test_the_readings_are_those_of_the_audit(
     converted: PrivateSnn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick_readings(monkeypatch)
-    found = readings(float_subject("converted", replace(converted, timesteps=8), seed=0), 0)
+    found = reconversion.reconversions(
+        float_subject("converted", replace(converted, timesteps=8), seed=0), 0
+    )
     names = [one.name for one in found]
     assert names == [
         f"{activation}{how}"

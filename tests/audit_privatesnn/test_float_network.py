@@ -16,8 +16,9 @@ from audit.privatesnn.encoder import SignedPoisson
 from audit.privatesnn.network import PrivateSnn, SpikingNetwork, answers, without_biases
 from audit.privatesnn.neuron import fire, integrate, published_slope, slope_of
 from audit.privatesnn.settings import Training
-from audit.privatesnn.subject import check_homogeneous, float_subject, weight_distances
+from audit.privatesnn.subject import check_homogeneous, float_subject
 from audit.privatesnn.training import objective, trained
+from audit.reconversion import WeightDistance, weight_distances
 from audit.surrogates import LINEAR, SURROGATES
 from compiler.errors import AgreementError, ModelError
 from compiler.ir.ann import AnnGraph, AvgPool2d, Conv2d, Dense, Flatten, InputAffine, Relu
@@ -208,8 +209,12 @@ def test_the_converted_network_reconverted_is_the_ann(ann: AnnGraph, converted: 
     spoilt = replace(converted, graph=disturbed(converted.graph))
     with pytest.raises(AgreementError, match="not the ANN"):
         check_homogeneous(ann, spoilt, images)
-    moved = weight_distances(spoilt, converted)
+    moved = moved_from(converted, spoilt)
     assert all(0.2 < distance.change < 0.4 for distance in moved.values())
+
+
+def moved_from(before: PrivateSnn, after: PrivateSnn) -> dict[str, WeightDistance]:
+    return weight_distances(float_subject("", after, 0), float_subject("", before, 0))
 
 
 def disturbed(graph: AnnGraph) -> AnnGraph:
@@ -242,7 +247,7 @@ def test_training_lowers_the_loss_and_moves_the_weights(
     for share in (0.0, 0.7):
         made = trained(converted, synthetic, Training(3, 16, distillation=share), seed=0)
         assert made.losses[-1] < 0.9 * made.losses[0]
-        moved = weight_distances(made.network, converted)
+        moved = moved_from(converted, made.network)
         assert all(0 < distance.change < 0.2 for distance in moved.values())
     again = trained(converted, synthetic, Training(3, 16, distillation=0.7), seed=0)
     assert again.losses == made.losses
