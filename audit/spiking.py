@@ -25,7 +25,9 @@ from compiler.ir.snn import Encoding
 _UNITY = 1 << DECAY_BITS
 
 MOST_AT_ONCE = 16
-"""Images run together: what they leave for the backward pass should stay near the processor."""
+MOST_VALUES = 1 << 22
+"""Images run together, and values of one layer over all their time-steps, at most: what is left
+for the pass back should stay near the processor."""
 
 
 class SpikingModule(nn.Module):
@@ -51,7 +53,8 @@ class SpikingModule(nn.Module):
         self.timesteps, self.encoding = steps, graph.encoding
         self.weights = [torch.tensor(layer.weight, dtype=torch.float32) for layer in graph.layers]
         self.asked = 0
-        self.at_once = MOST_AT_ONCE
+        values = steps * max(layer.neurons for layer in graph.layers)
+        self.at_once = max(1, min(MOST_AT_ONCE, MOST_VALUES // values))
 
     def forward(self, images_nchw: Tensor) -> Tensor:
         """Return the voltages (N, classes)."""
