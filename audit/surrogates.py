@@ -24,20 +24,28 @@ _UNITY = 1 << DECAY_BITS
 class Surrogate:
     """h(x) with x = (v - threshold) / threshold; every h has area 1.
 
-    formula: h as text; code: its number in the kernel; width: w in the formula.
+    code: the number of h in the kernel; width: w in the formula.
     """
 
     name: str
-    formula: str
     code: int
     width: float
 
 
-EXPONENTIAL = Surrogate("exponential", "exp(-|x| / w) / 2w", 0, 1.0)
-LINEAR = Surrogate("linear", "max(0, 1 - |x| / w) / w", 1, 1.0)
-FAST_SIGMOID = Surrogate("fast-sigmoid", "1 / (2w (1 + |x| / w)^2)", 2, 0.5)
-ARCTAN = Surrogate("arctan", "1 / (pi w (1 + (x / w)^2))", 3, 0.5)
-RECTANGULAR = Surrogate("rectangular", "1 / 2w where |x| < w", 4, 1.0)
+EXPONENTIAL = Surrogate("exponential", 0, 1.0)
+"""exp(-|x| / w) / 2w"""
+
+LINEAR = Surrogate("linear", 1, 1.0)
+"""max(0, 1 - |x| / w) / w"""
+
+FAST_SIGMOID = Surrogate("fast-sigmoid", 2, 0.5)
+"""1 / (2w (1 + |x| / w)^2)"""
+
+ARCTAN = Surrogate("arctan", 3, 0.5)
+"""1 / (pi w (1 + (x / w)^2))"""
+
+RECTANGULAR = Surrogate("rectangular", 4, 1.0)
+"""1 / 2w where |x| < w"""
 
 SURROGATES = (EXPONENTIAL, LINEAR, FAST_SIGMOID, ARCTAN, RECTANGULAR)
 """Those that the audit tries, each as an attack of its own."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from audit.reconvert import Activation, reconvert
 from compiler.chip.execute_float import batch_size, encode_nhwc, run_snn
 from compiler.ir.chip import ChipGraph
-from compiler.ir.geometry import Array
+from compiler.ir.geometry import Array, in_parts
 from compiler.ir.run_ann import run_ann
 from compiler.ir.snn import SnnGraph
 from compiler.judge import Judge
@@ -50,17 +50,12 @@ def run_slayer(network: SnnGraph, images_nchw: Array, progress: Progress | None 
     module = SlayerNetwork(network, Surrogate())
     logits = []
     with torch.no_grad():
-        for start, part in _parts(images_nchw, max(1, batch_size(network) // 2)):
+        for start, part in in_parts(images_nchw, max(1, batch_size(network) // 2)):
             spikes = torch.from_numpy(encode_nhwc(part, network, start)).float()
             logits.append(module(spikes)[0].numpy())
             if progress is not None:
                 progress(start + len(part), len(images_nchw))
     return np.concatenate(logits)
-
-
-def _parts(images: Array, size: int) -> Iterator[tuple[int, Array]]:
-    for start in range(0, len(images), size):
-        yield start, images[start : start + size]
 
 
 def reconverted_accuracy(chip: ChipGraph, judge: Judge) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from compiler.ir.ann import AnnGraph
-from compiler.ir.geometry import Array
+from compiler.ir.geometry import Array, in_parts
 from compiler.ir.run_ann import run_ann_layers
 from compiler.ir.snn import SnnGraph
 from compiler.ir.stages import stages
@@ -66,8 +66,8 @@ def _ann_rates(
     chain = stages(ann)[:-1]
     at = {stage.output_index: layer for stage, layer in zip(chain, network.layers, strict=False)}
     found: dict[str, tuple[Array, Array]] = {}
-    for start in range(0, len(images_nchw), _CHUNK):
-        for index, (_, output) in enumerate(run_ann_layers(ann, images_nchw[start:][:_CHUNK])):
+    for _, images in in_parts(images_nchw, _CHUNK):
+        for index, (_, output) in enumerate(run_ann_layers(ann, images)):
             if index not in at:
                 continue
             layer = at[index]

@@ -41,15 +41,9 @@ from compiler.errors import (
 from compiler.frontend import ARCHITECTURES
 from compiler.frontend.normalisation import normalisation
 from compiler.ir.geometry import Array, Shape
-from compiler.presets.training import (
-    ONE_CYCLE_SGD,
-    Epoch,
-    TrainingSettings,
-    accuracy,
-    model_card,
-    save_network,
-    train,
-)
+from compiler.presets.files import model_card, save_network
+from compiler.presets.settings import ONE_CYCLE_SGD, TrainingSettings
+from compiler.presets.training import Epoch, accuracy, train
 from sim.datasets import Dataset, load_dataset
 
 if TYPE_CHECKING:

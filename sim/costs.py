@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from compiler.ir.chip import ChipGraph
-from compiler.ir.geometry import Array
+from compiler.ir.geometry import Array, in_parts
 from compiler.ir.snn import Encoding
 from compiler.resources import CoreLoads, ResourceReport, core_loads, estimate, message_traffic
 from sim.encoding import drive_from_images
@@ -63,8 +63,7 @@ def reference_traces(
     images = images_nchw[:LATENCY_SAMPLES]
     neurons = sum(layer.neurons for layer in graph.layers) + images[0].size
     size = max(1, _TRACE_BYTES // (neurons * (timesteps or graph.timesteps or 1)))
-    for start in range(0, len(images), size):
-        part = images[start : start + size]
+    for start, part in in_parts(images, size):
         yield trace(graph, drive_from_images(graph, part, timesteps, encoding, first_index=start))
 
 

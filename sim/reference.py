@@ -20,7 +20,7 @@ from compiler.chip.execute import LayerRun, run_graph
 from compiler.chip.neuron import NeuronRun, run_neurons
 from compiler.errors import ChipRangeError, DataError, one_problem
 from compiler.ir.chip import ChipGraph
-from compiler.ir.geometry import Array, Shape
+from compiler.ir.geometry import Array, Shape, in_parts
 from compiler.ir.snn import Encoding
 from sim.encoding import (
     Drive,
@@ -66,8 +66,7 @@ def simulate(
     size = batch or batch_size(plans, steps, sum(len(tables) for tables in fan_outs))
     run = _Batches(graph, plans, steps, encoding, Wanted(fans=fan_outs))
     tally = _Tally(graph)
-    for start in range(0, len(images), size):
-        part = images[start : start + size]
+    for start, part in in_parts(images, size):
         tally.add(run.run(part, first_index + start))
         if progress is not None:
             progress(start + len(part), len(images))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compiler.errors import DataError, Problem
-from compiler.ir.geometry import Array, Shape
+from compiler.ir.geometry import Array, Shape, in_parts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -207,8 +207,7 @@ def _batched(module: nn.Module, images_nchw: Array) -> Array:
 
     parts: list[Any] = []
     with torch.inference_mode():
-        for start in range(0, len(images_nchw), BATCH):
-            images = torch.tensor(images_nchw[start : start + BATCH], dtype=torch.float32)
-            parts.append(module(images))
+        for _, some in in_parts(images_nchw, BATCH):
+            parts.append(module(torch.tensor(some, dtype=torch.float32)))
         joined: Array = torch.cat(parts).numpy()
     return joined

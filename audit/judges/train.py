@@ -20,7 +20,7 @@ from compiler.commandline import check_writable, run_command
 if TYPE_CHECKING:
     from audit.judges.judge import Judge
     from compiler.ir.geometry import Shape
-    from compiler.presets.training import TrainingSettings
+    from compiler.presets.settings import TrainingSettings
     from sim.datasets import Dataset
 
 NAMES = ("conv-bn", "residual", "perceptron", "patches")
@@ -99,7 +99,7 @@ def image_shape(data: Dataset) -> Shape:
 
 def settings_for(name: str, training: Dataset, mirrored: bool, seed: int) -> TrainingSettings:
     """How a judge is trained: a few epochs of a big data set, many of a small one."""
-    from compiler.presets.training import TrainingSettings
+    from compiler.presets.settings import TrainingSettings
 
     small = len(training) < SMALL_DATA
     return TrainingSettings(
@@ -127,7 +127,8 @@ def train_judge(
 
     from audit.judges.judge import load_judges
     from audit.judges.networks import ARCHITECTURES
-    from compiler.presets.training import model_card, train
+    from compiler.presets.files import model_card
+    from compiler.presets.training import train
 
     log: list[str] = []
     classes = len(training.class_names)

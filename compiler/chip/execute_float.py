@@ -14,7 +14,7 @@ from compiler.chip.encoding import encode
 from compiler.chip.engine.plan import plan_layers
 from compiler.chip.engine.run import Wanted, run_images, run_spikes, spikes_of
 from compiler.chip.engine.run import batch_size as engine_batch
-from compiler.ir.geometry import Array
+from compiler.ir.geometry import Array, in_parts
 from compiler.ir.snn import SnnGraph, SnnLayer
 
 Progress = Callable[[int, int], None]
@@ -30,8 +30,7 @@ def run_snn(graph: SnnGraph, images_nchw: Array, progress: Progress | None = Non
     plans = plan_layers(graph.layers, graph.input_shape)
     size = engine_batch(plans, graph.timesteps)
     logits = []
-    for start in range(0, len(images_nchw), size):
-        part = images_nchw[start : start + size]
+    for start, part in in_parts(images_nchw, size):
         outputs = run_images(plans, part, graph.timesteps, graph.encoding, start)
         logits.append(np.asarray(outputs[-1].voltage_nm))
         if progress is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from compiler.encryption.network import WEIGHT_SCALE, SlayerNetwork, Surrogate
 from compiler.errors import EnvironmentProblem, one_problem
 from compiler.ir.ann import AnnGraph
 from compiler.ir.device import compute_device
-from compiler.ir.geometry import Array
+from compiler.ir.geometry import Array, in_parts
 from compiler.ir.run_ann import to_module
 from compiler.ir.snn import SnnGraph
 from compiler.ir.stages import stages
@@ -230,7 +230,7 @@ class _Trainer:
         images = images[:1] if idle else images[part]
         goals = self._goals(images, 0.0 if idle else len(images) / whole)
         loss = agreement = 0.0
-        for begin, some in _parts(images, self._at_once(len(images))):
+        for begin, some in in_parts(images, self._at_once(len(images))):
             these = goals.part(slice(begin, begin + len(some)))
             weight = 0.0 if idle else len(some) / whole
             with torch.set_grad_enabled(learn):
@@ -273,7 +273,7 @@ class _Trainer:
         """Measure on the held-out images and keep the network if it is the best so far."""
         images = self.synthetic.pixels(self.synthetic.validation)
         loss = agreement = 0.0
-        for start, part in _parts(images, self.config.batch):
+        for start, part in in_parts(images, self.config.batch):
             part_loss, part_agreement = self._run(part, start)
             loss += part_loss * len(part) / len(images)
             agreement += part_agreement * len(part) / len(images)
@@ -346,8 +346,3 @@ def _steps(share: float) -> float:
 
 
 _SCHEDULES = {"cosine": _cosine, "steps": _steps}
-
-
-def _parts(images: Array, size: int) -> Iterator[tuple[int, Array]]:
-    for start in range(0, len(images), size):
-        yield start, images[start : start + size]

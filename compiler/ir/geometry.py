@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,12 @@ def frozen(array: npt.ArrayLike, dtype: npt.DTypeLike) -> Array:
     copy = np.array(array, dtype=dtype, order="C", copy=True)
     copy.setflags(write=False)
     return copy
+
+
+def in_parts(array: Array, size: int) -> Iterator[tuple[int, Array]]:
+    """Begin and content of every part of at most `size` along the first axis, in order."""
+    for start in range(0, len(array), size):
+        yield start, array[start : start + size]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from compiler.ir.geometry import Array
 from compiler.store import DAMAGE, read_state, write_state
 
 if TYPE_CHECKING:
-    from compiler.presets.training import TrainingSettings
+    from compiler.presets.settings import TrainingSettings
 
 
 def training_key(

@@ -16,15 +16,9 @@ from pathlib import Path
 from compiler.errors import CompilerError
 from compiler.frontend.architectures import ARCHITECTURES
 from compiler.presets import FOLDER, PRESETS, Preset
-from compiler.presets.training import (
-    ONE_CYCLE_SGD,
-    Epoch,
-    TrainingSettings,
-    accuracy,
-    model_card,
-    save_network,
-    train,
-)
+from compiler.presets.files import model_card, save_network
+from compiler.presets.settings import ONE_CYCLE_SGD, TrainingSettings
+from compiler.presets.training import Epoch, accuracy, train
 
 SETTINGS = {
     "digits": TrainingSettings(

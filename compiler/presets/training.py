@@ -1,4 +1,4 @@
-"""Training a named architecture on labelled images: the settings, the loop, the files written.
+"""Training a named architecture on labelled images: the loop.
 
 Used for the networks kept with this package and by examples/train_ann.py; the compile
 itself never trains on images of the world.
@@ -7,92 +7,22 @@ itself never trains on images of the world.
 from __future__ import annotations
 
 import copy
-import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from compiler.errors import Problem, UsageError, one_problem
-from compiler.ir.geometry import Array, Shape
+from compiler.errors import UsageError, one_problem
+from compiler.ir.geometry import Array
 from compiler.presets.batch_norm import fold_batch_norm, with_batch_norm
 from compiler.presets.checkpoint import read_checkpoint, training_key, write_checkpoint
-from compiler.store import KEEP_SECONDS, write_bytes
+from compiler.presets.settings import TrainingSettings
+from compiler.store import KEEP_SECONDS
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-
-MOST_SEED = 2**63 - 1
-"""Largest seed of a training: torch takes signed numbers of 64 bits."""
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How to train; every random choice follows from `seed`.
-
-    optimizer: `adamw` or `nesterov` (SGD with Nesterov's momentum 0.9), both with one cycle
-    of the learning rate (its peak is learning_rate), or `sgd` with momentum 0.9 whose rate
-    falls to a tenth after the `milestones`, fractions of all epochs. dropout: share of the
-    inputs of every dense layer left out. flip: mirror half of the images. shift: largest
-    random shift, in pixels, in each direction. average: decay of the running average of the
-    weights that is returned; 0 for none. batch_norm: train with a batch-norm behind every
-    convolution and fold it into the weights at the end.
-    """
-
-    epochs: int = 20
-    batch: int = 128
-    optimizer: Literal["adamw", "nesterov", "sgd"] = "adamw"
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
-    milestones: tuple[float, ...] = ()
-    label_smoothing: float = 0.0
-    dropout: float = 0.0
-    flip: bool = False
-    shift: int = 0
-    average: float = 0.0
-    batch_norm: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """UsageError with every setting that no training can have."""
-        problems = [
-            Problem(name, str(getattr(self, name)), allowed, f"give another {name}")
-            for name, (holds, allowed) in self._rules().items()
-            if not holds
-        ]
-        if problems:
-            raise UsageError("the settings of the training do not fit", problems)
-
-    def _rules(self) -> dict[str, tuple[bool, str]]:
-        """Whether a setting holds, and what it may be."""
-        share = "0 or more, below 1"
-        return {
-            "epochs": (self.epochs >= 1, "1 or more"),
-            "batch": (self.batch >= 1, "1 or more"),
-            "learning_rate": (0 < self.learning_rate < math.inf, "a number above 0"),
-            "weight_decay": (0 <= self.weight_decay < math.inf, "a number, 0 or more"),
-            "milestones": (all(0 < part < 1 for part in self.milestones), "shares in 0..1"),
-            "label_smoothing": (0 <= self.label_smoothing < 1, share),
-            "dropout": (0 <= self.dropout < 1, share),
-            "shift": (self.shift >= 0, "0 or more"),
-            "average": (0 <= self.average < 1, share),
-            "seed": (0 <= self.seed <= MOST_SEED, f"0..{MOST_SEED}"),
-        }
-
-
-ONE_CYCLE_SGD = TrainingSettings(
-    batch=128,
-    optimizer="nesterov",
-    learning_rate=0.1,
-    weight_decay=5e-4,
-    label_smoothing=0.1,
-    flip=True,
-    average=0.999,
-)
-"""For photographs and networks with batch-norm; epochs and shift are the user's to set."""
 
 
 @dataclass(frozen=True)
@@ -173,52 +103,6 @@ def accuracy(module: nn.Module, images_nchw: Array, labels: Array, batch: int = 
             chosen = logits.argmax(1).numpy()
             hits += int((chosen == labels[start : start + batch]).sum())
     return hits / len(labels)
-
-
-def save_network(
-    module: nn.Module,
-    file: Path,
-    architecture: str,
-    input_shape: Shape,
-    card: str,
-) -> None:
-    """Write the state dict as safetensors, and `card` beside it as FILE.md."""
-    import torch
-    from safetensors.torch import save
-
-    tensors = {
-        name: tensor.detach().cpu().contiguous(memory_format=torch.contiguous_format)
-        for name, tensor in module.state_dict().items()
-    }
-    about = {
-        "architecture": architecture,
-        "input_shape": ",".join(str(size) for size in input_shape),
-    }
-    write_bytes(file, _ordered(save(tensors, metadata=about)))
-    file.with_suffix(".md").write_text(card)
-
-
-def _ordered(content: bytes) -> bytes:
-    """The same safetensors file with its metadata in order: the library shuffles them."""
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + content[8 + size :]
-
-
-def model_card(
-    title: str, facts: dict[str, str], settings: TrainingSettings, log: list[str]
-) -> str:
-    """Return a small model card in Markdown: facts, settings, last lines of the training log."""
-    lines = [f"# {title}", ""]
-    lines += [f"* {name}: {value}" for name, value in facts.items()]
-    lines += ["", "Settings:", ""]
-    lines += [f"* {name}: {value}" for name, value in asdict(settings).items()]
-    lines += ["", "Last lines of the training log:", ""]
-    lines += [f"    {line}" for line in log[-5:]]
-    return "\n".join(lines) + "\n"
 
 
 @dataclass

@@ -5,12 +5,10 @@ It reads the content of audit.json; audit.leakage writes it.
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from compiler.quantities import count, missing, percent
-from compiler.report_parts import charts
 
 Audit = Mapping[str, Any]
 Row = tuple[str, ...]
@@ -41,7 +39,8 @@ MEMBERSHIP_COLUMNS = ("members of", "best score", "AUC", "found, 1 % wrong", "0.
 RESEMBLANCE_COLUMNS = ("images", "nearest is a training image", "by chance", "p")
 
 
-def _withheld(audit: Audit) -> int:
+def withheld_layers(audit: Audit) -> int:
+    """How many first layers the attacker did not have."""
     layers: int = audit.get("withheld_layers", 0)
     return layers
 
@@ -50,7 +49,7 @@ def target(audit: Audit) -> str:
     """What was attacked: the file, the file without its first layers, or a float network."""
     if "privatesnn" in audit:
         return "the trained network"
-    if withheld := _withheld(audit):
+    if withheld := withheld_layers(audit):
         return "model.net without its first " + ("layer" if withheld == 1 else f"{withheld} layers")
     return "model.net"
 
@@ -112,7 +111,7 @@ def _floor(audit: Audit) -> str:
             f"which no attack makes more than {percent(highest['value'])} ({highest['attack']})."
         )
     found = "No leak was found"
-    if _withheld(audit):
+    if withheld_layers(audit):
         found = "This one guess of the withheld layers found no leak; another may"
     return f"{found}: the worst attack's gain over random weights, {points(gain)}, may be chance."
 
@@ -127,7 +126,7 @@ def _training(audit: Audit) -> str:
         f"ANN itself to {percent(sanity['ann'])}"
     )
     cause = "training in the spiking domain"
-    if _withheld(audit):
+    if withheld_layers(audit):
         cause = f"withholding layers and {cause} together"
     if hidden["low"] <= 0:
         return f"{opening}: {cause} hid nothing that these attacks read, or too little to tell."
@@ -136,7 +135,7 @@ def _training(audit: Audit) -> str:
 
 def _blackbox(audit: Audit) -> str:
     gain = audit.get("gain_over_blackbox")
-    if gain is None and _withheld(audit):
+    if gain is None and withheld_layers(audit):
         return ""
     if gain is None:
         return "Attacks by queries and by weights cannot be compared: one kind was left out."
@@ -311,33 +310,6 @@ def heading(audit: Audit) -> str:
     )
 
 
-def sections(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the page needs of every audit: of the whole file first, then without first layers."""
-    main = report.get("leakage")
-    return [section(one) for one in ([main] if main else []) + report.get("leakage_withheld", [])]
-
-
-def section(audit: Audit) -> dict[str, Any]:
-    """What the page needs of one audit."""
-    withheld = _withheld(audit)
-    return {
-        "id": f"leakage-withheld-{withheld}" if withheld else "leakage",
-        "title": f"Leakage audit: {target(audit)}" if withheld else "Leakage audit",
-        "heading": heading(audit),
-        "quote": quote(audit),
-        "verdicts": verdicts(audit),
-        "drawn": _drawn(audit),
-        "legend": [{"name": title(audit, name), "series": i} for i, name in enumerate(NETWORKS)],
-        "tables": [
-            {"title": title, "columns": columns, "rows": rows, "left": left}
-            for title, columns, rows, left in tables(audit)
-        ],
-        "classes": _by_class(audit),
-        "notes": notes(audit),
-        "sheets": _sheets(audit),
-    }
-
-
 def tables(audit: Audit) -> list[tuple[str, tuple[str, ...], list[Row], int]]:
     """Title, columns, rows and number of text columns of every table, in order."""
     return [
@@ -357,48 +329,3 @@ def tables(audit: Audit) -> list[tuple[str, tuple[str, ...], list[Row], int]]:
             1,
         ),
     ]
-
-
-def _drawn(audit: Audit) -> Any:
-    rows = [("noise", {"noise": _recognition(audit, "noise", "images")})]
-    rows += [
-        (attack, {name: _recognition(audit, name, attack) for name in NETWORKS})
-        for attack in audit["attacks"]
-    ]
-    rows.append(("real images", {"real images": _recognition(audit, "real", "images")}))
-    return charts.rate_dots(rows, NETWORKS)
-
-
-def _recognition(audit: Audit, subject: str, attack: str) -> Mapping[str, float]:
-    found: Mapping[str, float] = audit["subjects"][subject]["attacks"][attack]["recognition"]
-    return found
-
-
-def _by_class(audit: Audit) -> dict[str, Any]:
-    """Recognition of each class under the worst attack, beside that of real images."""
-    worst = audit["subjects"]["encrypted"]["attacks"][audit["worst_attack"]]["classes"]
-    floor = audit["subjects"]["random"]["attacks"][audit["worst_attack"]]["classes"]
-    real = audit["subjects"]["real"]["attacks"]["images"]["classes"]
-    columns = ("class", "encrypted", "random weights", "real images")
-    rows = [
-        (
-            name,
-            f"{percent(found['value'])} ({span(found)})",
-            percent(floor[name]["value"]) if name in floor else missing(),
-            percent(real[name]["value"]) if name in real else missing(),
-        )
-        for name, found in worst.items()
-    ]
-    return {"columns": columns, "rows": rows}
-
-
-def _sheets(audit: Audit) -> list[dict[str, str]]:
-    return [
-        {"attack": attack, "url": data_url(png)}
-        for attack, png in (audit.get("sheets") or {}).items()
-    ]
-
-
-def data_url(png: bytes) -> str:
-    """A picture as the page holds it in itself."""
-    return "data:image/png;base64," + b64encode(png).decode("ascii")

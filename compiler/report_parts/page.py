@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compiler import quantities
-from compiler.report_parts import cells, charts, costs, leakage, words
+from compiler.report_parts import cells, charts, costs, leakage_page, words
 from compiler.report_parts.words import Report
 
 _MOST_SQUARES = 1500
@@ -46,7 +46,7 @@ def page(report: Report) -> dict[str, Any]:
         "agreement_note": words.COMPARED_NOTE,
         "health": words.health(report),
         "privacy": _privacy(report),
-        "audits": leakage.sections(report),
+        "audits": leakage_page.sections(report),
         "operations": costs.operations(report),
         "raster": _raster(report),
         "confusion": _confusion(report),
@@ -120,7 +120,7 @@ def _raster(report: Report) -> dict[str, Any] | None:
             }
             for layer in layers
         ],
-        "sheet": leakage.data_url(pictures["sheet"]) if pictures else "",
+        "sheet": leakage_page.data_url(pictures["sheet"]) if pictures else "",
     }
 
 

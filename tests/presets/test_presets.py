@@ -14,8 +14,10 @@ from compiler.ir import Conv2d, Dense
 from compiler.ir.run_ann import run_ann
 from compiler.presets import PRESETS, find_preset, load_preset
 from compiler.presets.batch_norm import fold_batch_norm, with_batch_norm
+from compiler.presets.files import model_card, save_network
+from compiler.presets.settings import TrainingSettings
 from compiler.presets.train import SETTINGS, TITLES
-from compiler.presets.training import TrainingSettings, accuracy, model_card, save_network, train
+from compiler.presets.training import accuracy, train
 from sim.datasets import DATA_FOLDER_VARIABLE, DEBIAN_FASHION_MNIST, load_dataset
 
 
