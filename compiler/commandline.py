@@ -15,11 +15,13 @@ import click
 
 from compiler.distributed import is_main_process
 from compiler.errors import (
+    EXIT_CANNOT_COMPILE,
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_USAGE,
     CompilerError,
     EnvironmentProblem,
+    machine_problem,
     one_problem,
 )
 from compiler.files import written_whole
@@ -75,9 +77,18 @@ def run_command(
         if is_main_process():
             click.echo(f"error: {problem}", err=True)
         return problem.exit_status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_CANNOT_COMPILE
     except (click.Abort, KeyboardInterrupt):
         click.echo(when_interrupted, err=True)
         return EXIT_INTERRUPTED
+    except (MemoryError, OSError, RuntimeError) as error:
+        of_machine = machine_problem(error)
+        if of_machine is None:
+            raise
+        click.echo(f"error: {of_machine}", err=True)
+        return of_machine.exit_status
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -77,6 +78,46 @@ class UsageError(CompilerError):
     """The command line or the configuration asks for something that does not exist."""
 
     exit_status = EXIT_USAGE
+
+
+_OF_MACHINE = frozenset(
+    (
+        errno.EACCES,
+        errno.EDQUOT,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOSPC,
+        errno.EPERM,
+        errno.EROFS,
+    )
+)
+_NO_MEMORY = ("can't allocate memory", "out of memory")
+"""How torch says it."""
+
+
+def machine_problem(error: Exception) -> CompilerError | None:
+    """The error in words where the machine's memory, disk or rights are at fault; else None."""
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+        return one_problem(
+            EnvironmentProblem,
+            "the machine has not enough memory",
+            "memory",
+            (str(error) or "none left").splitlines()[0],
+            "what is free",
+            "ask for less: fewer images or time-steps, a smaller encrypt.memory_gb; or use a "
+            "machine with more",
+        )
+    if isinstance(error, OSError) and error.errno in _OF_MACHINE:
+        return one_problem(
+            EnvironmentProblem,
+            "a file cannot be read or written",
+            str(error.filename or "a file"),
+            str(error.strerror),
+            "enough room, and the right to read and write",
+            "make room, change the rights or name another folder; the same command then goes on",
+        )
+    return None
 
 
 def one_problem(

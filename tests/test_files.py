@@ -29,3 +29,12 @@ def test_a_failure_leaves_what_was_there_and_nothing_beside_it(
             temporary.write_text("half")
         raise KeyboardInterrupt
     assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_is_told_with_the_file_that_had_no_room(tmp_path: Path) -> None:
+    path = tmp_path / "model.net"
+    with pytest.raises(OSError, match="No space left") as caught, written_whole(path) as temporary:
+        temporary.symlink_to("/dev/full")
+        temporary.write_text("half")
+    assert caught.value.filename == str(path) and not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""An interrupt has its own exit status wherever it comes."""
+"""An interrupt has its own exit status wherever it comes; whoever reads the output may leave."""
 
 from __future__ import annotations
 
@@ -37,3 +37,36 @@ def test_an_interrupt_inside_code_made_from_a_string(name: str, tmp_path: Path) 
     )
     assert found.returncode == 130
     assert found.stderr.strip() == "interrupted"
+
+
+CHATTY = """
+import sys
+import click
+from compiler.commandline import run_command
+
+@click.command()
+def chatty():
+    for number in range(100_000):
+        click.echo(number)
+
+sys.exit(run_command(chatty, "tests", []))
+"""
+
+PIPED = '"$0" -c "$1" | head -c 10; echo "${PIPESTATUS[0]}"'
+
+
+def test_a_reader_of_the_output_may_leave() -> None:
+    found = subprocess.run(
+        [
+            "bash",
+            "-c",
+            '"$0" -c "$1" | head -c 10; echo "${PIPESTATUS[0]}"',
+            sys.executable,
+            CHATTY,
+        ],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert found.stdout.split() == ["0", "1", "2", "3", "4", "1"] and found.stderr == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import re
@@ -144,6 +145,35 @@ def test_json_to_a_file_or_to_the_standard_output(
 def test_json_that_cannot_be_written_is_refused_first(tmp_path: Path, capsys: Any) -> None:
     assert run_command(command, "thing", ["--json", str(tmp_path)]) == 1
     assert "choose another file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError("Unable to allocate 3 TiB"), "not enough memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "can't allocate"),
+        (OSError(errno.ENOSPC, "No space left on device", "model.net"), "model.net"),
+        (PermissionError(errno.EACCES, "Permission denied", "kept.json"), "kept.json"),
+    ],
+)
+def test_what_the_machine_lacks_is_told_in_words(error: Exception, words: str, capsys: Any) -> None:
+    assert run_command(raising(error), "thing", []) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and words in said and "What to do" in said
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), FileNotFoundError(2, "none", "x")])
+def test_a_fault_of_ours_is_not_blamed_on_the_machine(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        run_command(raising(error), "thing", [])
+
+
+def raising(error: Exception) -> click.Command:
+    @click.command()
+    def failing() -> None:
+        raise error
+
+    return failing
 
 
 def test_every_stage_has_a_short_line(capsys: pytest.CaptureFixture[str]) -> None:
