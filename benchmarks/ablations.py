@@ -36,13 +36,12 @@ Flags = tuple[str, ...]
 class Axis:
     """What is changed: flags of the compile by the name of each point; `()` are the defaults.
 
-    unit: what the names count, None if they are no numbers.
+    numbers: the names are numbers in order.
     """
 
     title: str
     points: Mapping[str, Flags]
-    unit: str | None = None
-    logarithmic: bool = False
+    numbers: bool = True
 
 
 def _set(**settings: object) -> Flags:
@@ -63,8 +62,7 @@ _SMOOTHED = {"synthesize__smoothness": 1.0, "synthesize__learning_rate": 0.04}
 
 AXES: Mapping[str, Axis] = {
     "images": Axis(
-        "synthetic images to train on", _counts(500, 1000, 2000, 5000, 10_000, 20_000), "images",
-        logarithmic=True,
+        "synthetic images to train on", _counts(500, 1000, 2000, 5000, 10_000, 20_000),
     ),
     "synthesis": Axis(
         "how the images are made",
@@ -82,6 +80,7 @@ AXES: Mapping[str, Axis] = {
             "smoothed": _set(**_SMOOTHED),
             "smoothed with less contrast": _set(**_SMOOTHED, encrypt__lowest_contrast=0.3),
         },
+        numbers=False,
     ),
     "percentile": Axis(
         "threshold at this percentile",
@@ -89,22 +88,18 @@ AXES: Mapping[str, Axis] = {
             str(p): _set(convert__percentiles=f"[{p}]", convert__threshold_scales="[1.0]")
             for p in (90.0, 95.0, 99.0, 99.9, 100.0)
         },
-        "%",
     ),
     "learning_rate": Axis(
         "learning rate of the training",
         {str(rate): _set(encrypt__learning_rate=rate) for rate in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)},
-        "Adam",
-        logarithmic=True,
     ),
     "epochs": Axis(
         "epochs of the training",
         {str(n): _set(encrypt__epochs=n, encrypt__patience=n) for n in (1, 2, 4, 8, 16)},
-        "epochs",
-        logarithmic=True,
     ),
     "input_code": Axis(
-        "input code", {code: ("--encoding", code) for code in ("rate", "poisson", "latency")}
+        "input code", {code: ("--encoding", code) for code in ("rate", "poisson", "latency")},
+        numbers=False,
     ),
 }  # fmt: skip
 
@@ -203,36 +198,42 @@ def draw(name: str, chosen: Mapping[str, Axis], rows: list[dict[str, Any]], path
     columns = min(3, len(chosen))
     lines = -(-len(chosen) // columns)
     figure, panels = pyplot.subplots(
-        lines, columns, figsize=(3.6 * columns, 3.0 * lines), layout="constrained", squeeze=False
+        lines, columns, figsize=(3.8 * columns, 3.2 * lines), layout="constrained", squeeze=False
     )
     for panel in panels.flat[len(chosen) :]:
         panel.set_axis_off()
     for panel, (key, axis) in zip(panels.flat, chosen.items(), strict=False):
         _panel(panel, axis, _by_point(key, axis, rows))
-    panels.flat[0].set_ylabel(f"accuracy of {name}, %")
-    panels.flat[0].legend()
+    figure.supylabel(f"accuracy of {name}, %", fontsize="medium")
+    shown = panels.flat[0].get_legend_handles_labels()
+    figure.legend(*shown, loc="outside upper center", ncols=len(shown[0]))
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
 
 
+LEAST_SPAN = 3.0
+"""Points of accuracy that a panel spans at least: noise should not look like a finding."""
+
+
 def _panel(panel: Any, axis: Axis, by_point: dict[str, list[dict[str, Any]]]) -> None:
-    places: list[Any] = [float(point) if axis.unit else point for point in by_point]
+    places = range(len(by_point))
     for stage, style in zip(MEASURED, ("--", "-"), strict=True):
         values = [[100 * row["accuracy"][stage] for row in rows] for rows in by_point.values()]
         deviations = [statistics.stdev(v) if len(v) > 1 else 0.0 for v in values]
         label = {"converted": "converted", "integer": "trained, integers"}[stage]
         means = [statistics.mean(v) for v in values]
-        line = style if axis.unit else ""
+        line = style if axis.numbers else ""
         panel.errorbar(places, means, deviations, linestyle=line, marker="o", label=label,
                        capsize=3)  # fmt: skip
     ann = statistics.mean(
         100 * row["accuracy"]["ann"] for rows in by_point.values() for row in rows
     )
     panel.axhline(ann, color="grey", linestyle=":", label="ANN")
-    if axis.logarithmic:
-        panel.set_xscale("log")
-    if not axis.unit:
-        panel.tick_params("x", rotation=20)
+    low, high = panel.get_ylim()
+    more = max(0.0, LEAST_SPAN - (high - low)) / 2
+    panel.set_ylim(low - more, high + more)
+    turned = {} if axis.numbers else {"rotation": 20, "ha": "right", "rotation_mode": "anchor"}
+    panel.set_xticks(places, list(by_point), fontsize="small", **turned)
     panel.set_title(axis.title, fontsize="medium")
 
 
