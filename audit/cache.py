@@ -10,18 +10,23 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_bytes
 
 import audit
 import compiler
 from audit.attacks import AttackImages
+from compiler.ir.chip import ChipGraph
 from compiler.ir.geometry import Array
 from compiler.report import plain
 from compiler.run_folder import key_of
-from compiler.store import write_bytes
+from compiler.store import DAMAGE, load, save, write_bytes
 from compiler.versions import tool_versions
 from sim import reference
 
 _KEY = "about"
+_KEY_LETTERS = 16
+"""Of a key in a file's name."""
 
 
 JUDGING = ("judges", "metrics", "privatesnn")
@@ -84,6 +89,18 @@ class Cache:
         _write(path, key, arrays, facts)
         return arrays, facts, False
 
+    def graph(self, name: str, key: str, make: Callable[[], ChipGraph]) -> ChipGraph:
+        """Integers of that name; made and stored first if need be."""
+        path = self.folder / f"{name}-{key[:_KEY_LETTERS]}.safetensors"
+        try:
+            return load(ChipGraph, path)
+        except (*DAMAGE, SafetensorError):  # none there, or half of one
+            for other in self.folder.glob(f"{name}-*.safetensors"):
+                other.unlink()
+        made = make()
+        save(made, path)
+        return made
+
     def images(
         self, name: str, key: str, make: Callable[[], AttackImages]
     ) -> tuple[AttackImages, bool]:
@@ -110,8 +127,6 @@ def checked(made: AttackImages) -> AttackImages:
 
 
 def _read(path: Path, key: str) -> tuple[dict[str, Array], dict[str, Any]] | None:
-    from safetensors import SafetensorError, safe_open
-
     if not path.is_file():
         return None
     try:
@@ -125,7 +140,7 @@ def _read(path: Path, key: str) -> tuple[dict[str, Array], dict[str, Any]] | Non
 
 
 def _write(path: Path, key: str, arrays: dict[str, Array], facts: dict[str, Any]) -> None:
-    from safetensors.numpy import save
-
     about = json.dumps({"key": key, "facts": facts}, sort_keys=True)
-    write_bytes(path, save({k: np.ascontiguousarray(v) for k, v in arrays.items()}, {_KEY: about}))
+    write_bytes(
+        path, to_bytes({k: np.ascontiguousarray(v) for k, v in arrays.items()}, {_KEY: about})
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from audit.inputs import AuditData, FinishedRun, load_judges_for, load_parts, op
 from audit.judges.judge import Judge
 from audit.subjects import Subject, load_subjects
 from compiler.errors import UsageError, one_problem
+from compiler.ir.chip import ChipGraph
 from compiler.run_folder import key_of
 
 
@@ -78,17 +79,23 @@ def prepare(request: Request) -> Audit:
     ann = load(AnnGraph, run.path / "private" / "ann.safetensors")
     data = load_parts(run, ann, request.data)
     judges = load_judges_for(data, ann, request.judges)
+    inception = InceptionFeatures(request.inception) if request.inception else None
+    cache, key = Cache(run.private), key_of(code_key(), request.seed)
+
+    def keep(name: str, decided_by: object, make: Callable[[], ChipGraph]) -> ChipGraph:
+        return cache.graph(name, key_of(key, decided_by), make)
+
     return Audit(
         request=request,
         run=run,
         data=data,
         judges=judges,
-        subjects=tuple(load_subjects(run.path, request.seed, request.withheld)),
+        subjects=tuple(load_subjects(run.path, request.seed, request.withheld, keep)),
         attacks=attacks,
         budget=QUICK if request.quick else FULL,
-        cache=Cache(run.private),
-        key=key_of(code_key(), request.seed),
-        inception=InceptionFeatures(request.inception) if request.inception else None,
+        cache=cache,
+        key=key,
+        inception=inception,
     )
 
 

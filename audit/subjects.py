@@ -8,7 +8,7 @@ be the ANN again, or the audit would call a bad attack privacy.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ from compiler.ir.run_ann import run_ann, to_module
 from compiler.ir.snn import SnnGraph
 from compiler.ir.synthetic import SyntheticSet
 from compiler.quantization import quantize
-from compiler.run_folder import RunFolder
+from compiler.run_folder import RunFolder, file_hash
 from compiler.steps import ANN, CONVERTED, LOWERED, SYNTHETIC
 from compiler.store import content_of, load
 from netx_export import read_netx
@@ -47,6 +47,9 @@ Decided are the half with the larger margin between the ANN's first two answers:
 are made to be ambiguous. From 8 time-steps of a rate code on it is 0.98 and more on the embedded
 network, at 4 it is 0.83; guessing would give one in the number of classes.
 """
+
+Keep = Callable[[str, object, Callable[[], ChipGraph]], ChipGraph]
+"""Name, what decides the integers, how to make them -> the integers, perhaps made before."""
 
 _PERCENTILE = 99.0
 """Threshold balancing of the random network; which percentile is best for it means nothing."""
@@ -156,34 +159,52 @@ class Sanity:
     images: int
 
 
-def load_subjects(run_dir: Path, seed: int, withheld: int = 0) -> tuple[Subject, ...]:
+def _make(name: str, decided_by: object, make: Callable[[], ChipGraph]) -> ChipGraph:
+    return make()
+
+
+def load_subjects(
+    run_dir: Path, seed: int, withheld: int = 0, keep: Keep = _make
+) -> tuple[Subject, ...]:
     """The four subjects of a finished compile: ann, converted, encrypted, random.
 
     `encrypted` is read from model.net alone, without its first `withheld` layers, for which
     it has an attacker's guess (audit.withheld). `random` has the ANN's shapes with weights drawn
-    anew (Kaiming normal, no bias) and is converted as the ANN was. Raises as the readers do for
+    anew (Kaiming normal, no bias) and is converted as the ANN was. keep: how networks that take
+    long to make are made. Raises as the readers do for
     files that are missing or damaged, and AgreementError as `check_sanity` does.
     """
     folder = RunFolder(run_dir)
+    stages = [folder.stage_file(stage) for stage in (LOWERED, CONVERTED, SYNTHETIC)]
     lowered = load(AnnGraph, folder.stage_file(LOWERED))
     converted = load(SnnGraph, folder.stage_file(CONVERTED))
     synthetic = load(SyntheticSet, folder.stage_file(SYNTHETIC))
+    random = keep(
+        "random",
+        [seed, *map(file_hash, stages)],
+        lambda: random_network(lowered, converted, synthetic, seed),
+    )
     subjects = (
         Subject("ann", load(AnnGraph, folder.stage_file(ANN))),
         Subject("converted", quantize(converted)),
-        Subject("encrypted", _as_attacked(read_netx(folder.model).graph, withheld, seed)),
-        Subject("random", random_network(lowered, converted, synthetic, seed)),
+        Subject("encrypted", _as_attacked(folder.model, withheld, seed, keep)),
+        Subject("random", random),
     )
     check_sanity(subjects, synthetic)
     return subjects
 
 
-def _as_attacked(graph: ChipGraph, withheld: int, seed: int) -> ChipGraph:
+def _as_attacked(model: Path, withheld: int, seed: int, keep: Keep) -> ChipGraph:
+    graph = read_netx(model).graph
     if not withheld:
         return graph
     from audit.withheld import guess_first_layers
 
-    return guess_first_layers(graph, withheld, seed).graph
+    return keep(
+        f"guess-of-{withheld}",
+        [seed, withheld, file_hash(model)],
+        lambda: guess_first_layers(graph, withheld, seed).graph,
+    )
 
 
 def check_sanity(subjects: Sequence[Subject], synthetic: SyntheticSet) -> Sanity:

@@ -192,10 +192,11 @@ def test_the_page_has_the_result_and_no_picture(audited: Path, found: dict[str, 
 def test_a_second_audit_makes_no_attack_again_and_shows_pictures_if_asked(
     audited: Path, found: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(*_: Any) -> AttackImages:
+    def never(*_: Any) -> Any:
         raise AssertionError("made again")
 
     shutil.copytree(audited, tmp_path / "run")
+    monkeypatch.setattr("audit.subjects.random_network", never)
     monkeypatch.setattr(plan, "ATTACKS", tuple(replace(one, run=never) for one in ATTACKS))
     assert run([str(tmp_path / "run"), "--quick", "--quiet", "--pictures"]) == 0
     text = (tmp_path / "run" / "report.html").read_text()
@@ -208,6 +209,16 @@ def test_a_second_audit_makes_no_attack_again_and_shows_pictures_if_asked(
     assert again == found
     with pytest.raises(AssertionError, match="made again"):
         run([str(tmp_path / "run"), "--quick", "--quiet", "--seed", "1"])
+
+
+def test_a_damaged_network_among_those_kept_is_made_again(asked: Path, audited: Path) -> None:
+    (kept,) = (audited / "private" / "audit").glob("random-*.safetensors")
+    damaged = asked / "private" / "audit" / kept.name
+    damaged.write_bytes(kept.read_bytes()[:-100])
+    other = damaged.with_name("random-of-another-key.safetensors")
+    other.write_bytes(kept.read_bytes())
+    assert run([str(asked), "--quick", "--quiet", "--attacks", "ascent"]) == 0
+    assert damaged.read_bytes() == kept.read_bytes() and not other.exists()
 
 
 def test_an_interrupted_audit_goes_on(
