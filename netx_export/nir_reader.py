@@ -49,19 +49,30 @@ def read_nir(
     dt: length of a time-step in seconds, for leaky neurons in a file that does not say it.
     `lenient` lists values out of range in `violations` instead of raising.
     Raises NirFormatError with every problem: a missing file, no NIR, nodes and edges that are no
-    chain of layers, numbers that are not the chip's; ChipRangeError with every violation.
+    chain of layers, numbers that are not the chip's, another dt than the file's; ChipRangeError
+    with every violation.
     """
     path = Path(path)
     found, metadata = _open(path)
     given, links, problems = read_links(found)
     if given is None or problems:
         raise NirFormatError(f"{path} is no network for the chip", problems)
-    clock = dt if dt is not None else metadata.dt
-    graph = _graph(path, _Scale(metadata.unit == UNIT, clock), given, links, metadata)
+    graph = _graph(path, _Scale(metadata.unit == UNIT, _dt(dt, metadata)), given, links, metadata)
     violations = tuple(range_problems(graph))
     if violations and not lenient:
         raise ChipRangeError(f"{path} holds what the chip cannot hold", violations)
     return NetxFile(graph, metadata.deployment, violations)
+
+
+def _dt(given: float | None, metadata: Metadata) -> float | None:
+    """The time-step that the file says, or the one given where it says none."""
+    if given is None or metadata.dt is None or given == metadata.dt:
+        return metadata.dt if given is None else given
+    problem = Problem(
+        "dt", f"{given:g} s given, {metadata.dt:g} s in the file", "the file's own",
+        "leave dt (--dt) out",
+    )  # fmt: skip
+    raise NirFormatError("two time-steps for one network", [problem])
 
 
 def _open(path: Path) -> tuple[nir.NIRGraph, Metadata]:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from compiler.errors import ChipRangeError, NirFormatError
 from compiler.ir.chip import ChipGraph, ChipInput, CubaFields
+from compiler.store import content_of
 from netx_export import NetxFile, deployment_of, differences, prepared, read_netx, write_netx
 from netx_export.nir_convert import run
 from netx_export.nir_reader import read_nir
@@ -135,6 +136,16 @@ def test_leaky_neurons_of_others_need_the_time_step(foreign: Foreign) -> None:
     assert read_nir(path, lenient=True, dt=DT).graph.layers[0].neuron == CubaFields(160, 4096, 128)
     with pytest.raises(ChipRangeError, match="vThMant"):
         read_nir(path, dt=DT)
+
+
+def test_a_time_step_beside_the_file_s_own_must_be_the_same(
+    network: Network, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.nir"
+    write_nir(network(), path)
+    assert content_of(read_nir(path, dt=DT).graph) == content_of(read_nir(path).graph)
+    with pytest.raises(NirFormatError, match=r"0\.5 s given"):
+        read_nir(path, dt=0.5)
 
 
 def test_an_integrator_at_the_end_is_a_read_out(foreign: Foreign) -> None:
