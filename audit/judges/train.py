@@ -41,7 +41,7 @@ MIRRORED = ("fashion-mnist", "cifar10")
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("data")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write to [the package's "
-              "own, for digits and fashion-mnist].")  # fmt: skip
+              "own, for the presets' data].")  # fmt: skip
 @click.option("--only", type=click.Choice(NAMES), multiple=True, help="Train this judge alone.")
 @click.option("--mirror/--no-mirror", default=None, help="Mirror half of the training images "
               "[for fashion-mnist and cifar10].")  # fmt: skip
