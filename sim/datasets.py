@@ -84,9 +84,21 @@ class Dataset:
     def fingerprint(self) -> str:
         """SHA-256 of images (8 bits a pixel), labels and shape, in hexadecimal."""
         digest = hashlib.sha256(repr(self.images_nchw.shape).encode())
-        digest.update(np.rint(self.images_nchw * 255).astype(np.uint8).tobytes())
+        digest.update(self._bytes().tobytes())
         digest.update(self.labels.astype("<i8").tobytes())
         return digest.hexdigest()
+
+    @property
+    def fingerprint_of_set(self) -> str:
+        """As `fingerprint`, but the same for the same labelled images in any order."""
+        pairs = zip(self._bytes(), self.labels.astype("<i8"), strict=True)
+        each = sorted(hashlib.sha256(a.tobytes() + b.tobytes()).digest() for a, b in pairs)
+        start = repr(self.images_nchw.shape).encode()
+        return hashlib.sha256(start + b"".join(each)).hexdigest()
+
+    def _bytes(self) -> Array:
+        found: Array = np.rint(self.images_nchw * 255).astype(np.uint8)
+        return found
 
 
 def load_dataset(

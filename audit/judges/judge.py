@@ -40,8 +40,8 @@ BATCH = 500
 class Judge:
     """A trained network that knows the classes of the data.
 
-    network: takes (N, C, H, W) in [0, 1]; fingerprint: SHA-256 of the test images that the
-    accuracy was measured on; accuracy: share of them that it knew when it was made.
+    network: takes (N, C, H, W) in [0, 1]; fingerprint: of the test images that the accuracy
+    was measured on, in any order; accuracy: share of them that it knew when it was made.
     """
 
     name: str
@@ -76,9 +76,10 @@ def find_judges(
         judges = load_judges(folder)
         _check(judges, data, folder, classes)
         return judges
+    fingerprint = data.fingerprint_of_set
     for kept in sorted(path for path in KEPT.iterdir() if path.is_dir()):
         judges = load_judges(kept)
-        if judges[0].fingerprint == data.fingerprint:
+        if judges[0].fingerprint == fingerprint:
             _check(judges, data, kept, classes)
             return judges
     known = ", ".join(sorted(path.name for path in KEPT.iterdir() if path.is_dir()))
@@ -161,7 +162,7 @@ def _metadata(file: Path) -> Mapping[str, str]:
 
 
 def _check(judges: tuple[Judge, ...], data: Dataset, folder: Path, classes: int | None) -> None:
-    expected = classes or len(data.class_names)
+    expected, fingerprint = classes or len(data.class_names), data.fingerprint_of_set
     names = [judge.name for judge in judges]
     problems = [
         Problem(
@@ -180,12 +181,12 @@ def _check(judges: tuple[Judge, ...], data: Dataset, folder: Path, classes: int 
             )
         )
     for judge in judges:
-        if judge.fingerprint != data.fingerprint:
+        if judge.fingerprint != fingerprint:
             problems.append(
                 Problem(
                     f"judge {judge.name}",
                     f"made for the test part {judge.fingerprint[:12]}... of {judge.data}",
-                    f"made for the test part {data.fingerprint[:12]}... of {data.name}",
+                    f"made for the test part {fingerprint[:12]}... of {data.name}",
                     "name the data that the judges were trained for, or train them for this data",
                 )
             )

@@ -141,7 +141,7 @@ def train_judge(
         "input_shape": ",".join(str(size) for size in image_shape(training)),
         "classes": str(classes),
         "data": training.name,
-        "fingerprint": test.fingerprint,
+        "fingerprint": test.fingerprint_of_set,
         "accuracy": repr(measured["accuracy"]),
     }
     file = folder / f"{name}.safetensors"

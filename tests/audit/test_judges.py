@@ -160,7 +160,7 @@ def test_training_makes_judges_that_an_audit_finds(
     assert names == ["perceptron.md", "perceptron.safetensors"]
     test = load_dataset(spec)
     for judge in load_judges(out):
-        assert judge.fingerprint == test.fingerprint
+        assert judge.fingerprint == test.fingerprint_of_set
         assert judge.accuracy > 0.9
         right = judge.probabilities(test.images_nchw).argmax(1) == test.labels
         assert right.mean() == judge.accuracy

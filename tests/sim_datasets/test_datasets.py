@@ -3,6 +3,7 @@
 import gzip
 import struct
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -74,6 +75,17 @@ def test_samples_are_even_seeded_and_in_order():
     np.testing.assert_array_equal(few.index_n, load_dataset("digits", samples=43, seed=5).index_n)
     assert list(few.index_n) != list(load_dataset("digits", samples=43, seed=6).index_n)
     assert whole.fingerprint != few.fingerprint == load_dataset("digits", None, 43, 5).fingerprint
+    assert whole.fingerprint_of_set != few.fingerprint_of_set
+
+
+def test_the_order_of_the_images_is_no_part_of_the_set() -> None:
+    whole = load_dataset("digits", None, 43, 5)
+    order = np.random.default_rng(0).permutation(len(whole))
+    shuffled = replace(whole, images_nchw=whole.images_nchw[order], labels=whole.labels[order])
+    assert shuffled.fingerprint != whole.fingerprint
+    assert shuffled.fingerprint_of_set == whole.fingerprint_of_set
+    mislabelled = replace(whole, labels=whole.labels[order])
+    assert mislabelled.fingerprint_of_set != whole.fingerprint_of_set
 
 
 def test_samples_from_unequal_classes():
