@@ -34,7 +34,7 @@ FILES = (
     "resources.json",
     *(
         f"private/{name}.safetensors"
-        for name in ("ann", "lowered", "synthetic", "converted", "encrypted", "chip")
+        for name in ("ann", "matched", "synthetic", "converted", "encrypted", "chip")
     ),
 )
 """Files of a finished compile that the audit, or the page with its results, reads."""

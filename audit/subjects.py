@@ -27,7 +27,7 @@ from compiler.ir.snn import SnnGraph
 from compiler.ir.synthetic import SyntheticSet
 from compiler.quantization import quantize
 from compiler.run_folder import RunFolder, file_hash
-from compiler.steps import ANN, CONVERTED, LOWERED, SYNTHETIC
+from compiler.steps import ANN, CONVERTED, MATCHED, SYNTHETIC
 from compiler.store import content_of, load
 from netx_export import read_netx
 from sim.reference import simulate
@@ -169,20 +169,20 @@ def load_subjects(
     """The four subjects of a finished compile: ann, converted, encrypted, random.
 
     `encrypted` is read from model.net alone, without its first `withheld` layers, for which
-    it has an attacker's guess (audit.withheld). `random` has the ANN's shapes with weights drawn
+    it has an attacker's guess (audit.withheld). `random` has the file's shapes with weights drawn
     anew (Kaiming normal, no bias) and is converted as the ANN was. keep: how networks that take
     long to make are made. Raises as the readers do for
     files that are missing or damaged, and AgreementError as `check_sanity` does.
     """
     folder = RunFolder(run_dir)
-    stages = [folder.stage_file(stage) for stage in (LOWERED, CONVERTED, SYNTHETIC)]
-    lowered = load(AnnGraph, folder.stage_file(LOWERED))
+    stages = [folder.stage_file(stage) for stage in (MATCHED, CONVERTED, SYNTHETIC)]
+    matched = load(AnnGraph, folder.stage_file(MATCHED))
     converted = load(SnnGraph, folder.stage_file(CONVERTED))
     synthetic = load(SyntheticSet, folder.stage_file(SYNTHETIC))
     random = keep(
         "random",
         [seed, *map(file_hash, stages)],
-        lambda: random_network(lowered, converted, synthetic, seed),
+        lambda: random_network(matched, converted, synthetic, seed),
     )
     subjects = (
         Subject("ann", load(AnnGraph, folder.stage_file(ANN))),
@@ -240,13 +240,13 @@ def _margin(answers_nk: Array) -> Array:
 
 
 def random_network(
-    lowered: AnnGraph, converted: SnnGraph, synthetic: SyntheticSet, seed: int
+    matched: AnnGraph, converted: SnnGraph, synthetic: SyntheticSet, seed: int
 ) -> ChipGraph:
     """Integers of a network of the same shapes that has learnt nothing."""
     from compiler.config import ConversionConfig
     from compiler.conversion import convert
 
-    graph = random_weights(lowered, seed)
+    graph = random_weights(matched, seed)
     logits = run_ann(graph, synthetic.pixels(slice(None)))
     config = ConversionConfig(timesteps=converted.timesteps, percentiles=(_PERCENTILE,))
     answers = replace(synthetic, logits_nk=logits)

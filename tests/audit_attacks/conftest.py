@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from audit.attacks import QUICK, Budget
 from audit.subjects import Subject, load_subjects
 from compiler.config import ConversionConfig, SynthesisConfig
 from compiler.conversion import convert
+from compiler.ir.ann import AnnGraph
 from compiler.ir.chip import ChipGraph
 from compiler.ir.geometry import frozen
 from compiler.ir.snn import Encoding, SnnGraph
@@ -38,19 +40,27 @@ def disturbed(network: SnnGraph) -> SnnGraph:
 @pytest.fixture(scope="session")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("digits")
-    private = path / "private"
-    private.mkdir()
     ann = load_preset("digits")
-    lowered = lower(ann).graph
-    images = synthesize(lowered, SynthesisConfig(count=256, held_out=96, steps=15), seed=0)
-    config = ConversionConfig(timesteps=TIMESTEPS, images=128, percentiles=(99.0,))
-    converted = convert(lowered, images, config, Encoding()).graph
-    chip = quantize(disturbed(converted))
-    write_netx(chip, path / "model.net", deployment_of(chip))
-    files = {"ann": ann, "lowered": lowered, "synthetic": images, "converted": converted}
-    for name, value in files.items():
-        save(value, private / f"{name}.safetensors")
+    _write_run(path, ann, lower(ann).graph)
     return path
+
+
+def _write_run(path: Path, ann: AnnGraph, matched: AnnGraph) -> None:
+    """The files of a compile that converted `matched`, as the attacks need them."""
+    images = synthesize(matched, SynthesisConfig(count=256, held_out=96, steps=15), seed=0)
+    config = ConversionConfig(timesteps=TIMESTEPS, images=128, percentiles=(99.0,))
+    converted = convert(matched, images, config, Encoding()).graph
+    chip = quantize(disturbed(converted))
+    (path / "private").mkdir()
+    write_netx(chip, path / "model.net", deployment_of(chip))
+    files = {"ann": ann, "matched": matched, "synthetic": images, "converted": converted}
+    for name, value in files.items():
+        save(value, path / "private" / f"{name}.safetensors")
+
+
+@pytest.fixture
+def write_run() -> Callable[[Path, AnnGraph, AnnGraph], None]:
+    return _write_run
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pytest
 
 from audit.subjects import SANITY_AGREEMENT, Subject, check_sanity, load_subjects, random_weights
 from compiler.errors import AgreementError
-from compiler.ir import AnnGraph, ChipGraph
+from compiler.ir import AnnGraph, AvgPool2d, ChipGraph, Conv2d, ConvGeometry, Dense, Flatten, Relu
+from compiler.ir.geometry import Array, frozen
 from compiler.ir.run_ann import run_ann
 from compiler.ir.synthetic import SyntheticSet
+from compiler.passes import lower, pools_as_neurons
 from compiler.store import load
 from netx_export import read_netx
 from sim.datasets import load_dataset
@@ -53,8 +56,8 @@ def test_the_random_one_has_learnt_nothing_and_depends_on_the_seed(
     data = load_dataset("digits", (1, 8, 8), 300)
     answers = subjects["random"].logits(data.images_nchw).argmax(1)
     assert np.mean(answers == data.labels) < 0.3
-    lowered = load(AnnGraph, run_dir / "private" / "lowered.safetensors")
-    first, again, other = (random_weights(lowered, seed) for seed in (0, 0, 1))
+    matched = load(AnnGraph, run_dir / "private" / "matched.safetensors")
+    first, again, other = (random_weights(matched, seed) for seed in (0, 0, 1))
     images = data.images_nchw[:5]
     np.testing.assert_array_equal(run_ann(first, images), run_ann(again, images))
     assert np.abs(run_ann(first, images) - run_ann(other, images)).max() > 0.1
@@ -88,6 +91,39 @@ def test_a_doctored_converted_network_fails_the_check(
         check_sanity((subjects["ann"], doctored), synthetic)
     problem = caught.value.problems[0]
     assert problem.layer == "converted" and "75%" in problem.allowed
+
+
+def test_where_pools_have_neurons_all_networks_have_them(
+    tmp_path: Path, write_run: Callable[[Path, AnnGraph, AnnGraph], None]
+) -> None:
+    ann = pooled()
+    folded = lower(ann).graph
+    neurons = pools_as_neurons(ann, folded)
+    assert neurons is not None
+    write_run(tmp_path, ann, neurons.graph)
+    subjects = {subject.name: subject for subject in load_subjects(tmp_path, seed=0)}
+    shapes = {
+        name: {layer: weight.shape for layer, weight in subjects[name].weights.items()}
+        for name in ("converted", "encrypted", "random")
+    }
+    assert shapes["converted"] == shapes["encrypted"] == shapes["random"]
+    assert list(shapes["random"]) == ["a", "pool", "d"]
+
+
+def pooled() -> AnnGraph:
+    generator = np.random.default_rng(4)
+
+    def normal(*shape: int) -> Array:
+        return frozen(generator.normal(0, 1.5 * np.prod(shape[1:]) ** -0.5, shape), np.float32)
+
+    layers = (
+        Conv2d("a", normal(6, 1, 3, 3), None, ConvGeometry(padding=((1, 1), (1, 1)))),
+        Relu("r"),
+        AvgPool2d("pool", (2, 2), ConvGeometry((2, 2))),
+        Flatten("f"),
+        Dense("d", 2 * normal(4, 216), normal(4)),
+    )
+    return AnnGraph("pooled", (1, 12, 12), layers)
 
 
 def test_a_doctored_compile_is_not_attacked(
