@@ -21,7 +21,10 @@ ROWS_EACH = 2
 """Images of a class shown of every subject."""
 
 MOST_CLASSES = 20
-_CELL = 40
+_SHARE_CUT = 0.01
+"""Of an image's darkest and of its brightest values, so much may be lost in stretching."""
+
+_CELL = 64
 _GAP = 4
 _LEFT = 96
 _TOP = 22
@@ -65,17 +68,29 @@ def write_sheets(
 ) -> list[str]:
     """Write ATTACK.png for every attack into `folder`; return the names.
 
-    images: subject -> attack -> images. Real test images stand on top.
+    images: subject -> attack -> images. Real test images stand on top, as they are; the others
+    have their contrast stretched, since what is recognised by eye is often faint.
     """
     names = []
     for attack in next(iter(images.values())):
         rows = {"real": (data.test.images_nchw, data.test.labels)}
         for subject, by_attack in images.items():
-            rows[subject] = (by_attack[attack].images_nchw, by_attack[attack].labels_n)
-        content = contact_sheet(rows, data.class_names, f"attack: {attack}")
+            made = by_attack[attack]
+            rows[subject] = (stretched(made.images_nchw), made.labels_n)
+        content = contact_sheet(rows, data.class_names, f"attack: {attack}, contrast stretched")
         names.append(f"{attack}.png")
         write_bytes(folder / names[-1], content)
     return names
+
+
+def stretched(images_nchw: Array) -> Array:
+    """Each image from its darkest to its brightest value, over all channels; flat ones stay."""
+    values = images_nchw.reshape(len(images_nchw), -1)
+    low, high = np.quantile(values, (_SHARE_CUT, 1 - _SHARE_CUT), axis=1)
+    span = np.where(high > low, high - low, 1.0)
+    start = np.where(high > low, low, 0.0)
+    shown: Array = np.clip((values - start[:, None]) / span[:, None], 0, 1)
+    return shown.reshape(images_nchw.shape)
 
 
 def _picture(image_chw: Array, zoom: int) -> Image.Image:

@@ -21,7 +21,8 @@ def written_whole(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk says no name
+        if error.errno is not None and error.filename is None:  # a full disk says no name
+            error.filename = str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)

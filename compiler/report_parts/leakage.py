@@ -283,7 +283,8 @@ def notes(audit: Audit) -> list[str]:
         "every row; KID is not. Pixels, features: median distance to the nearest training image, "
         "in times that of test images. Its class: share whose nearest training image, in pixels, "
         "is of the class under attack. Near-copies: share that comes nearer to a training image "
-        "than 99 % of the test images do, in pixels or in features.",
+        "than 99 % of the test images do, in pixels or in features. An image of little contrast "
+        "lies near to many in pixels: where features and class say otherwise, it is no copy.",
         "Members: training images that are found among test images by what the network answers, "
         "and the share found where 1 % or 0.1 % of the test images are taken for members.",
     ]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from audit.metrics.recognition import Recognition
-from audit.sheets import contact_sheet
+from audit.sheets import contact_sheet, stretched
 from audit.summary import MARGIN, check_sanity, summarise
 from compiler.errors import AuditError
 from compiler.report_parts import leakage
@@ -194,7 +194,7 @@ def test_a_contact_sheet_shows_every_image_in_its_place(channels: int) -> None:
     rows = {"one": (images, labels), "other": (images[::-1], labels[::-1])}
     sheet = Image.open(io.BytesIO(contact_sheet(rows, ("dark", "light"), "attack: x")))
     pixels = np.asarray(sheet)
-    step, left, top = 44, 96, 44
+    step, left, top = 68, 96, 44
     expected = {"one": [[0.0, 0.2], [0.4, 0.6]], "other": [[0.8, 1.0], [0.4, 0.6]]}
     for r, name in enumerate(rows):
         for i, line in enumerate(expected[name]):
@@ -202,3 +202,11 @@ def test_a_contact_sheet_shows_every_image_in_its_place(channels: int) -> None:
                 y = top + r * (2 * step + 8) + i * step + 20
                 x = left + label * step + 20
                 assert pixels[y, x].tolist() == [round(255 * level)] * 3, (name, i, label)
+
+
+def test_faint_images_are_shown_with_all_their_contrast() -> None:
+    ramp = np.linspace(0, 1, 64).reshape(1, 1, 8, 8)
+    images = np.concatenate([ramp, 0.4 + 0.01 * ramp, np.full_like(ramp, 0.3)])
+    whole, faint, flat = stretched(images)
+    assert np.allclose(whole, faint) and whole.min() == 0 and whole.max() == 1
+    assert (flat == 0.3).all()
