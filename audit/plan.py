@@ -13,8 +13,10 @@ from audit.inputs import AuditData, FinishedRun, load_judges_for, load_parts, op
 from audit.judges.judge import Judge
 from audit.subjects import Subject, load_subjects
 from compiler.errors import UsageError, one_problem
+from compiler.ir.ann import AnnGraph
 from compiler.ir.chip import ChipGraph
 from compiler.run_folder import key_of
+from compiler.store import load
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,6 @@ class Audit:
 def prepare(request: Request) -> Audit:
     """Read what the audit needs; raises ModelError, DataError or UsageError as run_audit does."""
     from audit.metrics.inception import InceptionFeatures
-    from compiler.ir.ann import AnnGraph
-    from compiler.store import load
 
     attacks = chosen_attacks(request.attacks)
     run = open_finished_run(request.run_dir)

@@ -26,6 +26,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, Union
 
@@ -80,7 +81,7 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of images (8 bits a pixel), labels and shape, in hexadecimal."""
         digest = hashlib.sha256(repr(self.images_nchw.shape).encode())
@@ -88,7 +89,7 @@ class Dataset:
         digest.update(self.labels.astype("<i8").tobytes())
         return digest.hexdigest()
 
-    @property
+    @cached_property
     def fingerprint_of_set(self) -> str:
         """As `fingerprint`, but the same for the same labelled images in any order."""
         pairs = zip(self._bytes(), self.labels.astype("<i8"), strict=True)
