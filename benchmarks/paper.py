@@ -1,9 +1,9 @@
 """`python -m benchmarks.paper NAME --out DIR`: a network of the paper from training to model.net.
 
 NAME is DATASET-ARCHITECTURE: cifar10, cifar100 or tinyimagenet, and any architecture of the
-compile, such as cifar10-vgg16 or cifar100-vgg16-bn. Trains the ANN by the recipe of the
-PrivateSNN code (without biases), one with batch-norm by a recipe of ours, then compiles it. Both
-can be stopped at any time; the same command goes on, on another machine too where DIR is there.
+compile, such as cifar10-vgg16 or cifar100-vgg16-bn. Trains the ANN without biases by the recipe
+of the PrivateSNN code, one with batch-norm by a recipe of ours, then compiles it. Both can be
+stopped at any time; the same command goes on, on another machine too where DIR is there.
 DIR/NAME.toml then stands for the network in the other studies:
 
     python -m benchmarks.rows DIR/NAME.toml --out DIR/rows
@@ -24,6 +24,9 @@ from benchmarks.compiles import ROOT, accuracies, report_of, run, run_python
 
 DATASETS = {"cifar10": "cifar10", "cifar100": None, "tinyimagenet": None}
 """Data set -> specification of its images where one can be known beforehand."""
+
+TRAINING = ("recipe", "epochs", "samples")
+"""Options that decide what the ANN becomes."""
 
 PIXELS = 0.5
 """Mean and standard deviation by which the PrivateSNN code normalises pixels."""
@@ -49,6 +52,8 @@ class Network:
               "[cifar10 for CIFAR-10].")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
 @click.option("--timesteps", type=int, default=64, show_default=True)
+@click.option("--recipe", help="Of the ANN's training, one of examples/train_ann.py [privatesnn; "
+              "batch-norm for an architecture that has it].")  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1), help="Of the ANN's training [the recipe's].")
 @click.option("--samples", type=click.IntRange(1), help="Train and measure on so many images, "
               "for a trial [all].")  # fmt: skip
@@ -65,7 +70,7 @@ def paper(name: str, out: Path, **options: Any) -> None:
     _same_training(out / f"{network.name}.training.json", network, options)
     if not weights.is_file():
         epochs = ["--epochs", str(options["epochs"])] if options["epochs"] else []
-        _train(network, weights, [*epochs, *samples])
+        _train(network, weights, options["recipe"], [*epochs, *samples])
     write_bytes(subject, as_toml(network, weights).encode())
     timesteps = options["timesteps"]
     folder = out / f"T{timesteps}"
@@ -81,7 +86,7 @@ def _same_training(note: Path, network: Network, options: dict[str, Any]) -> Non
     """Note what the ANN is trained with; UsageError where the one there has other settings."""
     from compiler.commandline import write_json
 
-    asked = {"data": network.data, "epochs": options["epochs"], "samples": options["samples"]}
+    asked = {"data": network.data, **{name: options[name] for name in TRAINING}}
     known = json.loads(note.read_text()) if note.is_file() else asked
     if known != asked:
         raise click.UsageError(
@@ -107,11 +112,12 @@ def named(name: str, data: str | None) -> Network:
     return Network(name, architecture, images)
 
 
-def _train(network: Network, weights: Path, flags: list[str]) -> None:
-    recipe = ["batch-norm"] if network.batch_norm else ["privatesnn", "--no-bias"]
+def _train(network: Network, weights: Path, recipe: str | None, flags: list[str]) -> None:
+    usual, biases = ("batch-norm", []) if network.batch_norm else ("privatesnn", ["--no-bias"])
     run_python(
         str(ROOT / "examples" / "train_ann.py"), "--arch", network.architecture,
-        "--data", network.data, "--recipe", *recipe, "--mean", str(PIXELS), "--std", str(PIXELS),
+        "--data", network.data, "--recipe", recipe or usual, *biases,
+        "--mean", str(PIXELS), "--std", str(PIXELS),
         "--checkpoint", str(weights.with_suffix(".checkpoint")), "--out", str(weights), *flags,
     )  # fmt: skip
 

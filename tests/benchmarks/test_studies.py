@@ -164,6 +164,21 @@ def test_the_network_of_a_trial_does_not_stand_in_for_the_whole(
     assert len(trained) == 2
 
 
+def test_the_recipe_of_the_ann_can_be_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained: list[tuple[str, ...]] = []
+    monkeypatch.setattr(paper, "run_python", lambda *arguments: trained.append(arguments))
+    monkeypatch.setattr(paper, "run", lambda *_: None)
+    monkeypatch.setattr(paper, "report_of", lambda _: {"stages": []})
+    given = ["cifar10-vgg9-bn", "--out", str(tmp_path), "--recipe"]
+    assert paper.main([*given, "batch-norm-short"]) == 0
+    (training,) = trained
+    assert training[training.index("--recipe") + 1] == "batch-norm-short"
+    assert paper.main([*given, "modern"]) == 2
+    assert "trained with" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
