@@ -44,14 +44,14 @@ def subject_name(subject: str) -> str:
     return Path(subject).stem
 
 
-def compile_like(folder: Path, like: Path, *flags: str) -> None:
+def compile_like(folder: Path, like: Path, *flags: str, quiet: bool = True) -> None:
     """Compile into `folder`, on the stages that the finished folder `like` has."""
     if not folder.exists() and like != folder and like.is_dir():
         beside = folder.with_name(f".{folder.name}.copy")
         shutil.rmtree(beside, ignore_errors=True)
         shutil.copytree(like, beside, ignore=shutil.ignore_patterns("lock", "audit*.json"))
         beside.rename(folder)
-    run("compiler.export", "--out", str(folder), "--quiet", *flags)
+    run("compiler.export", "--out", str(folder), *(["--quiet"] if quiet else []), *flags)
 
 
 def report_of(folder: Path) -> dict[str, Any]:

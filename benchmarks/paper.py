@@ -2,9 +2,10 @@
 
 NAME is DATASET-ARCHITECTURE: cifar10, cifar100 or tinyimagenet, and any architecture of the
 compile, such as cifar10-vgg16 or cifar100-vgg16-bn. Trains the ANN without biases by the recipe
-of the PrivateSNN code, one with batch-norm by a recipe of ours, then compiles it. Both can be
-stopped at any time; the same command goes on, on another machine too where DIR is there.
-DIR/NAME.toml then stands for the network in the other studies:
+of the PrivateSNN code, one with batch-norm by a recipe of ours, then compiles it for every T,
+on the same synthetic images. It can be stopped at any time; the same command goes on, on another
+machine too where DIR is there. Writes DIR/NAME.json and a table; DIR/NAME.toml then stands for
+the network in the other studies:
 
     python -m benchmarks.rows DIR/NAME.toml --out DIR/rows
     python -m benchmarks.ablations DIR/NAME.toml --out DIR/ablations
@@ -14,13 +15,24 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from benchmarks.compiles import ROOT, accuracies, report_of, run, run_python
+from benchmarks.compiles import (
+    ENERGY_MODEL,
+    ROOT,
+    accuracies,
+    chip_joules,
+    compile_like,
+    report_of,
+    run_python,
+    synops,
+    whole_numbers,
+)
 
 DATASETS = {"cifar10": "cifar10", "cifar100": None, "tinyimagenet": None}
 """Data set -> specification of its images where one can be known beforehand."""
@@ -51,7 +63,12 @@ class Network:
 @click.option("--data", help="Images, as for sim.run: cifar100:PATH, tinyimagenet:PATH, ... "
               "[cifar10 for CIFAR-10].")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
-@click.option("--timesteps", type=int, default=64, show_default=True)
+@click.option(
+    "--timesteps",
+    default="64,32,16",
+    show_default=True,
+    help="Comma-separated; a compile for each.",
+)
 @click.option("--recipe", help="Of the ANN's training, one of examples/train_ann.py [privatesnn; "
               "batch-norm for an architecture that has it].")  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1), help="Of the ANN's training [the recipe's].")
@@ -61,9 +78,11 @@ class Network:
               help="A setting of the compile; may be repeated.")  # fmt: skip
 def paper(name: str, out: Path, **options: Any) -> None:
     """Train and compile the network called NAME, DATASET-ARCHITECTURE."""
+    from compiler.commandline import make_console, plain_table, write_json
     from compiler.store import write_bytes
 
     network = named(name, options["data"])
+    steps = whole_numbers(options["timesteps"])
     out.mkdir(parents=True, exist_ok=True)
     weights, subject = (out / f"{network.name}.{kind}" for kind in ("safetensors", "toml"))
     samples = ["--samples", str(options["samples"])] if options["samples"] else []
@@ -72,14 +91,58 @@ def paper(name: str, out: Path, **options: Any) -> None:
         epochs = ["--epochs", str(options["epochs"])] if options["epochs"] else []
         _train(network, weights, options["recipe"], [*epochs, *samples])
     write_bytes(subject, as_toml(network, weights).encode())
-    timesteps = options["timesteps"]
-    folder = out / f"T{timesteps}"
     settings = (part for setting in options["settings"] for part in ("--set", setting))
-    run("compiler.export", "--config", str(subject), "--out", str(folder),
-        "--timesteps", str(timesteps), *samples, *settings)  # fmt: skip
-    found = accuracies(report_of(folder))
-    told = ", ".join(f"{stage} {value:.2%}" for stage, value in found.items())
-    click.echo(f"{network.name}, T = {timesteps}: {told}")
+    flags = ("--config", str(subject), *samples, *settings)
+    images = out / "images"
+    compile_like(images, images, *flags, "--to", "synthesize", quiet=False)
+    found: list[dict[str, Any]] = []
+    for timesteps in steps:
+        folder = out / f"T{timesteps}"
+        compile_like(folder, images, *flags, "--timesteps", str(timesteps), quiet=False)
+        found.append({"timesteps": timesteps, **figures(report_of(folder))})
+        write_json(out / f"{network.name}.json", {"network": network.name, "rows": found})
+    heads = [network.name, *(f"T = {timesteps}" for timesteps in steps)]
+    make_console().print(plain_table(heads, as_table(found)))
+
+
+def figures(report: dict[str, Any]) -> dict[str, Any]:
+    """What a compile's row says of it."""
+    proof = report["agreement"].values()
+    return {
+        "accuracy": accuracies(report),
+        "samples": report["evaluation"]["samples"],
+        "spikes_compared": sum(row["spikes"] for row in proof),
+        "spikes_different": sum(row["mismatches"] for row in proof),
+        "synops": synops(report),
+        "joules": chip_joules(report),
+        "cores": {row["title"]: row["cores"] for row in report["resources"]},
+        "seconds": sum(report["timing"].values()),
+        "peak_memory_bytes": report["peak_memory_bytes"],
+    }
+
+
+def as_table(found: list[dict[str, Any]]) -> list[list[str]]:
+    """A line for every figure, a column for every T."""
+
+    def line(title: str, cell: Callable[[dict[str, Any]], str]) -> list[str]:
+        return [title, *(cell(row) for row in found)]
+
+    return [
+        *(
+            line(f"{stage}, %", lambda row, stage=stage: f"{100 * row['accuracy'][stage]:.2f}")
+            for stage in found[0]["accuracy"]
+        ),
+        line("spikes compared", lambda row: f"{row['spikes_compared']:,}"),
+        line("of them different", lambda row: f"{row['spikes_different']:,}"),
+        line("synaptic operations, millions", lambda row: f"{row['synops'] / 1e6:,.1f}"),
+        line(f"energy, {ENERGY_MODEL}, µJ", lambda row: f"{row['joules'] * 1e6:,.0f}"),
+        *(
+            line(f"cores of {chip}", lambda row, chip=chip: f"{row['cores'][chip]:,}")
+            for chip in found[0]["cores"]
+        ),
+        line("minutes of compile", lambda row: f"{row['seconds'] / 60:,.0f}"),
+        line("largest memory, GB", lambda row: f"{row['peak_memory_bytes'] / 1e9:,.1f}"),
+    ]
 
 
 def _same_training(note: Path, network: Network, options: dict[str, Any]) -> None:

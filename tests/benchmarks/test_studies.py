@@ -123,29 +123,62 @@ def test_a_list_of_seeds_is_checked() -> None:
         compiles.whole_numbers("0,x")
 
 
+FINISHED = {
+    "stages": [{"name": "ann", "accuracy": 0.75}],
+    "evaluation": {"samples": 9},
+    "agreement": {"slayer_vs_reference": {"spikes": 2000, "mismatches": 0}},
+    "layers": [{"synops_per_sample": 3e6}],
+    "energy": [{"model": compiles.ENERGY_MODEL, "includes_input_layer": True, "snn_joules": 5e-6}],
+    "resources": [{"title": "Loihi 1", "cores": 7}],
+    "timing": {"load": 50.0, "encrypt": 70.0},
+    "peak_memory_bytes": 3_210_000_000,
+}
+
+
+def written(file: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(file.read_text())["rows"]
+    return rows
+
+
+def test_the_figures_of_a_network_of_the_paper() -> None:
+    found = [{"timesteps": 64, **paper.figures(FINISHED)}]
+    assert paper.as_table(found) == [
+        ["ann, %", "75.00"],
+        ["spikes compared", "2,000"],
+        ["of them different", "0"],
+        ["synaptic operations, millions", "3.0"],
+        ["energy, loihi1-davies-2018, µJ", "5"],
+        ["cores of Loihi 1", "7"],
+        ["minutes of compile", "2"],
+        ["largest memory, GB", "3.2"],
+    ]
+
+
 def test_a_network_of_the_paper_is_trained_and_then_compiled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is run, and that the configuration stands for the network in every study."""
     calls: list[tuple[str, ...]] = []
     monkeypatch.setattr(paper, "run_python", lambda *arguments: calls.append(arguments))
-    monkeypatch.setattr(paper, "run", lambda *arguments: calls.append(arguments))
-    monkeypatch.setattr(paper, "report_of", lambda folder: {"stages": []})
+    monkeypatch.setattr(compiles, "run", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(paper, "report_of", lambda folder: FINISHED)
     data = f"cifar100:{tmp_path}"
-    given = ["--data", data, "--out", str(tmp_path), "--samples", "9"]
+    given = ["--data", data, "--out", str(tmp_path), "--samples", "9", "--timesteps", "64,16"]
     for network, recipe in (("cifar100-vgg16", "privatesnn"), ("cifar100-vgg16-bn", "batch-norm")):
         calls.clear()
         assert paper.main([network, *given]) == 0
-        training, compiling = calls
+        training, images, compiling, again = calls
+        assert images[-2:] == ("--to", "synthesize") and again[-2:] == ("--timesteps", "16")
+        assert [row["timesteps"] for row in written(tmp_path / f"{network}.json")] == [64, 16]
         assert training[training.index("--recipe") + 1] == recipe
         assert ("--no-bias" in training) == (recipe == "privatesnn")
         assert training[training.index("--checkpoint") + 1].startswith(str(tmp_path))
-        assert compiling[:2] == ("compiler.export", "--config")
-        flags = compiles.subject_flags(compiling[2])
+        assert compiling[:4] == ("compiler.export", "--out", str(tmp_path / "T64"), "--config")
+        flags = compiles.subject_flags(compiling[4])
         request = make_request(export.make_context("export", list(flags)).params, "")
         assert request.model.arch == network.removeprefix("cifar100-")
         assert (request.evaluation, request.model.mean) == (data, (0.5, 0.5, 0.5))
-        assert rows._published_flags(compiling[2]) == (
+        assert rows._published_flags(compiling[4]) == (
             "--arch", network.removeprefix("cifar100-"), "--data", data,
         )  # fmt: skip
 
@@ -155,8 +188,8 @@ def test_the_network_of_a_trial_does_not_stand_in_for_the_whole(
 ) -> None:
     trained: list[tuple[str, ...]] = []
     monkeypatch.setattr(paper, "run_python", lambda *arguments: trained.append(arguments))
-    monkeypatch.setattr(paper, "run", lambda *_: None)
-    monkeypatch.setattr(paper, "report_of", lambda _: {"stages": []})
+    monkeypatch.setattr(compiles, "run", lambda *_: None)
+    monkeypatch.setattr(paper, "report_of", lambda _: FINISHED)
     trial = ["cifar10-vgg16", "--out", str(tmp_path), "--samples", "9", "--epochs", "1"]
     assert paper.main(trial) == paper.main(trial) == 0
     assert paper.main(["cifar10-vgg16", "--out", str(tmp_path)]) == 2
@@ -169,8 +202,8 @@ def test_the_recipe_of_the_ann_can_be_chosen(
 ) -> None:
     trained: list[tuple[str, ...]] = []
     monkeypatch.setattr(paper, "run_python", lambda *arguments: trained.append(arguments))
-    monkeypatch.setattr(paper, "run", lambda *_: None)
-    monkeypatch.setattr(paper, "report_of", lambda _: {"stages": []})
+    monkeypatch.setattr(compiles, "run", lambda *_: None)
+    monkeypatch.setattr(paper, "report_of", lambda _: FINISHED)
     given = ["cifar10-vgg9-bn", "--out", str(tmp_path), "--recipe"]
     assert paper.main([*given, "batch-norm-short"]) == 0
     (training,) = trained
