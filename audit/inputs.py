@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from audit.judges.judge import Judge, find_judges
 from compiler.errors import (
     CompilerError,
@@ -44,6 +46,9 @@ PRIVATE = Path("private") / "audit"
 
 LOCK_SECONDS = 1
 
+MOST_SEEN = 0.5
+"""Largest share of the test images that may be training images."""
+
 
 @dataclass(frozen=True)
 class FinishedRun:
@@ -64,11 +69,16 @@ class FinishedRun:
 
 @dataclass(frozen=True)
 class AuditData:
-    """Real images: the test part, the training part, and how the classes are called."""
+    """Real images, and how the classes are called.
+
+    test: images of the test part that the training part has not; training: the training part;
+    test_part: the whole test part, which the judges were measured on.
+    """
 
     spec: str
     test: Dataset
     training: Dataset
+    test_part: Dataset
     class_names: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -200,37 +210,47 @@ def audit_data(spec: str, ann: AnnGraph) -> AuditData:
     """Both parts of the data `spec`, which the ANN was made for; DataError as load_parts."""
     from sim.datasets import class_name_note
 
-    training, test = load_both(spec, ann.input_shape, ann.classes)
-    note = class_name_note(ann.class_names, test)
-    names = ann.class_names or test.class_names
-    return AuditData(spec, test, training, names, (note,) if note else ())
+    training, part = load_both(spec, ann.input_shape, ann.classes)
+    test, note = unseen(part, training)
+    notes = (class_name_note(ann.class_names, part), note)
+    names = ann.class_names or part.class_names
+    return AuditData(spec, test, training, part, names, tuple(note for note in notes if note))
+
+
+def unseen(test: Dataset, training: Dataset) -> tuple[Dataset, str | None]:
+    """The test images that are no training images, and a note where that is not all of them.
+
+    Raises DataError where most test images are training images.
+    """
+    seen = test.within(training)
+    if not seen.any():
+        return test, None
+    found = f"{int(seen.sum()):,} of {len(seen):,} test images are training images too"
+    if seen.mean() > MOST_SEEN:
+        raise one_problem(
+            DataError,
+            "the two parts of the data are not apart",
+            test.name,
+            found,
+            f"at most {MOST_SEEN:.0%} of them, which are then left out",
+            "name data with training images that the network saw and test images that it did not "
+            "(npz: x_train and x_test; imagefolder: train/ and test/)",
+        )
+    return test.only(np.flatnonzero(~seen)), f"{found}; they were left out."
 
 
 def load_both(
     spec: str, shape: Shape | None = None, classes: int | None = None
 ) -> tuple[Dataset, Dataset]:
-    """Training and test part, the latter in the shape of the former unless `shape` is given.
-
-    Raises DataError where the images are the same ones.
-    """
+    """Training and test part, the latter in the shape of the former unless `shape` is given."""
     from sim.datasets import load_dataset
 
     training = load_dataset(spec, shape, part="train", classes=classes)
     _, channels, height, width = training.images_nchw.shape
     known = classes or len(training.class_names)
-    test = load_dataset(spec, (channels, height, width), classes=known)
-    if training.fingerprint == test.fingerprint:
-        raise one_problem(
-            DataError,
-            "the data has one part only",
-            spec,
-            "the same images for training and for test",
-            "training images that the network saw and test images that it did not",
-            "name data with both parts (npz: x_train and x_test; imagefolder: train/ and test/)",
-        )
-    return training, test
+    return training, load_dataset(spec, (channels, height, width), classes=known)
 
 
 def load_judges_for(data: AuditData, ann: AnnGraph, folder: Path | None) -> tuple[Judge, ...]:
     """The judges of the data for the ANN's classes; see audit.judges.judge.find_judges."""
-    return find_judges(data.test, folder, ann.classes)
+    return find_judges(data.test_part, folder, ann.classes)

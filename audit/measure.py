@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from audit.answers import Answers, ask_subjects, check_known
+import numpy as np
+
+from audit.answers import Answers, ask_subjects, check_known, chosen_alike
 from audit.assess import Assessor, make_assessor, noise_images, real_images
 from audit.attacks import Attack, AttackImages
 from audit.fields import nearest_rows, provenance, spent, subject_rows
@@ -24,6 +26,7 @@ from audit.metrics.recognition import Recognition
 from audit.plan import Audit, Request, prepare
 from audit.subjects import Subject
 from audit.summary import check_sanity, summarise
+from compiler.ir.geometry import Array
 from compiler.ir.synthetic import SyntheticSet
 from compiler.run_folder import RunFolder, key_of
 from compiler.steps import SYNTHETIC
@@ -189,8 +192,17 @@ def _membership(
     }
     sets = {"synthetic": synthetic.pixels(slice(0, MOST_SYNTHETIC))}
     sets |= {f"encrypted {name}": made.images_nchw for name, made in images["encrypted"].items()}
-    members, others = audit.data.training.images_nchw, audit.data.test.images_nchw
-    rows["resemblance"] = {
-        name: nearer_to_members(pixels, members, others, seed) for name, pixels in sets.items()
-    }
+    rows["resemblance"] = _resemblance(audit.data, sets, seed)
     return rows
+
+
+def _resemblance(data: AuditData, sets: dict[str, Array], seed: int) -> dict[str, Any]:
+    """Whether each set lies nearer to training than to test images, as many of a class in both."""
+    parts = (data.training, data.test)
+    most = min(len(part) for part in parts)
+    places = chosen_alike(parts[0].labels, parts[1].labels, most, seed)
+    members, others = (part.only(index) for part, index in zip(parts, places, strict=True))
+    members, others = (part.only(np.argsort(part.labels, kind="stable"))
+                       for part in (members, others))  # fmt: skip
+    real = (members.images_nchw, others.images_nchw, members.labels)
+    return {name: nearer_to_members(pixels, *real, seed) for name, pixels in sets.items()}

@@ -34,8 +34,11 @@ def summarise(
 ) -> dict[str, Any]:
     """worst_attack, worst, blackbox, floor, ceiling, their intervals and differences.
 
-    `highest_floor` is the highest rate of any attack on random weights; `hidden` what training
-    took off the worst rate; `sanity.attacks_work` whether the ANN itself is read beyond chance.
+    `highest_floor` is the highest rate of any attack on random weights; `hidden` how much less
+    the worst attack reads than from the converted network; `sanity.attacks_work` whether the ANN
+    itself is read beyond chance; `sanity.weaker` the attacks that read less than MARGIN allows
+    from the converted network. Intervals are over the images of one run of each attack: another
+    seed of an attack may move a difference by more.
 
     access: attack -> `weights` or `queries`. The rates are 0..1; blackbox and whitebox are the
     best by queries alone and with the weights, None where no such attack was made.
@@ -116,7 +119,21 @@ def _sanity(judged: Judged, seed: int) -> dict[str, Any]:
         "converted_attack": converted,
         "gap": gap.as_dict(),
         "margin": MARGIN,
+        "weaker": _weaker(judged, seed),
     }
+
+
+def _weaker(judged: Judged, seed: int) -> dict[str, dict[str, float]]:
+    """Attacks that read much less from the converted network than from the ANN, and how much.
+
+    It holds the ANN's weights: what such an attack does not find in a spiking network is no
+    sign that it is not there.
+    """
+    gaps = {
+        name: difference_estimate(found.shares_n, judged["ann"][name].shares_n, seed)
+        for name, found in judged["converted"].items()
+    }
+    return {name: gap.as_dict() for name, gap in gaps.items() if gap.high < -MARGIN}
 
 
 def _value(intervals: Mapping[str, Mapping[str, float]], name: str) -> float | None:

@@ -25,7 +25,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Union
@@ -96,6 +96,20 @@ class Dataset:
         each = sorted(hashlib.sha256(a.tobytes() + b.tobytes()).digest() for a, b in pairs)
         start = repr(self.images_nchw.shape).encode()
         return hashlib.sha256(start + b"".join(each)).hexdigest()
+
+    def within(self, other: Dataset) -> Array:
+        """Which images `other` has too, at 8 bits a pixel and whatever their labels; bool (N,)."""
+        known = {image.tobytes() for image in other._bytes()}
+        return np.array([image.tobytes() in known for image in self._bytes()], bool)
+
+    def only(self, index_n: Array) -> Dataset:
+        """Those at the places `index_n`."""
+        return replace(
+            self,
+            images_nchw=self.images_nchw[index_n],
+            labels=self.labels[index_n],
+            index_n=self.index_n[index_n],
+        )
 
     def _bytes(self) -> Array:
         found: Array = np.rint(self.images_nchw * 255).astype(np.uint8)

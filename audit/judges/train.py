@@ -74,10 +74,11 @@ def train_judges(
 
 
 def _load(data: str) -> tuple[Dataset, Dataset]:
-    from audit.inputs import load_both
+    from audit.inputs import load_both, unseen
     from compiler.errors import DataError, one_problem
 
     training, test = load_both(data)
+    unseen(test, training)  # refuses parts that are not apart
     sides = image_shape(training)[1:]
     if min(sides) < SMALLEST_SIDE:
         raise one_problem(

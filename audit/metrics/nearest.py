@@ -67,20 +67,20 @@ def class_of_nearest(
 
 
 def nearer_to_members(
-    images_nd: Array, members_md: Array, others_md: Array, seed: int
+    images_nd: Array, members_md: Array, others_md: Array, labels_m: Array, seed: int
 ) -> dict[str, Any]:
     """Share of images whose nearest real image is a training image, among as many of either.
 
-    members_md, others_md: training and test images; the larger set is cut by a random draw.
+    members_md, others_md: training and test images; labels_m: the classes of both, the same in
+    either, so that no image is near one part for its class alone.
     chance: the 95 % of the shares that arise when the words training and test are dealt out at
-    random over the same real images; p: how often such a deal gives this share or a larger one.
+    random within each class; p: how often such a deal gives this share or a larger one.
     """
     generator = np.random.default_rng(seed)
-    size = min(len(members_md), len(others_md))
-    drawn = [part[_draw(generator, len(part), size)] for part in (members_md, others_md)]
-    index_n = nearest(images_nd, np.concatenate(drawn)).index_n
+    size = len(labels_m)
+    index_n = nearest(images_nd, np.concatenate([members_md, others_md])).index_n
     near_n = index_n < size
-    dealt = _dealt_shares(index_n, size, generator)
+    dealt = _dealt_shares(index_n, labels_m, generator)
     low, high = np.quantile(dealt, (0.025, 0.975))
     share = float(near_n.mean())
     return {
@@ -92,19 +92,19 @@ def nearer_to_members(
     }
 
 
-def _dealt_shares(index_n: Array, size: int, generator: np.random.Generator) -> Array:
-    """Shares of `near` when half of the 2 * size places are called training at random."""
+def _dealt_shares(index_n: Array, labels_m: Array, generator: np.random.Generator) -> Array:
+    """Shares of `near` when half of each class's places is called training at random."""
     places, counts = np.unique(index_n, return_counts=True)
+    both = np.concatenate([labels_m, labels_m])
+    blocks = [np.flatnonzero(both == label) for label in np.unique(labels_m)]
+    deals = [np.arange(len(block)) < len(block) // 2 for block in blocks]
+    called = np.empty(len(both), bool)
     shares = np.empty(PERMUTATIONS)
     for i in range(PERMUTATIONS):
-        called = generator.permutation(2 * size)[places] < size
-        shares[i] = counts[called].sum() / len(index_n)
+        for block, deal in zip(blocks, deals, strict=True):
+            called[block] = generator.permutation(deal)
+        shares[i] = counts[called[places]].sum() / len(index_n)
     return shares
-
-
-def _draw(generator: np.random.Generator, count: int, size: int) -> Array:
-    chosen: Array = np.sort(generator.permutation(count)[:size])
-    return chosen
 
 
 def _flat(array: Array) -> Array:

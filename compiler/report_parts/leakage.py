@@ -92,7 +92,13 @@ def verdicts(audit: Audit) -> list[str]:
     """What the figures mean, good or bad, one sentence each."""
     return [
         line
-        for line in (_floor(audit), _training(audit), _blackbox(audit), *_membership(audit))
+        for line in (
+            _floor(audit),
+            _training(audit),
+            _weaker(audit),
+            _blackbox(audit),
+            *_membership(audit),
+        )
         if line
     ]
 
@@ -130,7 +136,21 @@ def _training(audit: Audit) -> str:
         cause = f"withholding layers and {cause} together"
     if hidden["low"] <= 0:
         return f"{opening}: {cause} hid nothing that these attacks read, or too little to tell."
-    return f"{opening}: {cause} took {points(hidden, sign='')} off."
+    return (
+        f"{opening}. After {cause} it is {points(hidden, sign='')} less, in this run of the "
+        "attacks: another seed of an attack may move its rate as far."
+    )
+
+
+def _weaker(audit: Audit) -> str:
+    """Attacks whose low rates on spiking networks mean nothing."""
+    weaker = audit["sanity"].get("weaker", {})
+    if not weaker:
+        return ""
+    return (
+        f"{', '.join(weaker)}: much less is read from the converted network than from the ANN, "
+        "though it holds the ANN's weights. A low rate of such an attack is the attack's weakness."
+    )
 
 
 def _blackbox(audit: Audit) -> str:
@@ -140,13 +160,19 @@ def _blackbox(audit: Audit) -> str:
     if gain is None:
         return "Attacks by queries and by weights cannot be compared: one kind was left out."
     opening = (
-        f"An attacker who only queries the network ({audit['blackbox_attack']}) reaches "
+        f"An attacker who only queries the network ({_asked(audit)}) reaches "
         f"{percent(audit['blackbox'])}, one who reads its weights ({audit['whitebox_attack']}) "
         f"{percent(audit['whitebox'])}, a difference of {points(gain)}"
     )
     if gain["low"] > 0:
         return f"{opening}: the weights tell more than the answers do."
     return f"{opening}: hiding the weights better would not help against these attacks."
+
+
+def _asked(audit: Audit) -> str:
+    attack = audit["blackbox_attack"]
+    queries = audit["subjects"]["encrypted"]["attacks"][attack]["queries"]
+    return f"{attack}, {queries:,} answers"
 
 
 def _membership(audit: Audit) -> Iterator[str]:

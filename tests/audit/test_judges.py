@@ -184,7 +184,7 @@ def test_mistakes_are_told_before_anything_is_made(
     assert "3 x 9 pixels" in capsys.readouterr().err
     np.savez(tmp_path / "one.npz", images=images, labels=labels)
     assert run([f"npz:{tmp_path / 'one.npz'}", "--out", str(tmp_path / "judges")]) == 1
-    assert "one part only" in capsys.readouterr().err
+    assert "not apart" in capsys.readouterr().err
     assert not (tmp_path / "judges").exists()
 
 

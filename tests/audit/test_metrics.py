@@ -15,6 +15,7 @@ from scipy.stats import binomtest
 from audit.metrics.distances import set_distance
 from audit.metrics.intervals import difference_estimate, mean_estimate
 from audit.metrics.nearest import (
+    _dealt_shares,
     class_of_nearest,
     compare_distances,
     nearer_to_members,
@@ -176,10 +177,11 @@ def test_noisy_copies_of_members_are_found_and_fresh_images_are_not() -> None:
     generator = np.random.default_rng(0)
     members, others, fresh = (generator.random((200, 16)) for _ in range(3))
     near = members[:80] + generator.normal(0, 0.02, (80, 16))
-    copies = nearer_to_members(near, members, others, 0)
+    labels = np.arange(200) % 3
+    copies = nearer_to_members(near, members, others, labels, 0)
     assert copies["value"] == 1.0
     assert copies["p"] < 0.01
-    clean = nearer_to_members(fresh[:80], members, others, 0)
+    clean = nearer_to_members(fresh[:80], members, others, labels, 0)
     assert clean["chance"]["low"] <= clean["value"] <= clean["chance"]["high"]
     assert clean["p"] > 0.01
     assert clean["real_images_each"] == 200
@@ -191,8 +193,16 @@ def test_chance_is_calibrated() -> None:
     for seed in range(60):
         generator = np.random.default_rng(seed)
         members, others, images = (generator.random((60, 4)) for _ in range(3))
-        small += nearer_to_members(images, members, others, seed)["p"] < 0.1
+        labels = np.repeat([0, 1], [20, 40])
+        small += nearer_to_members(images, members, others, labels, seed)["p"] < 0.1
     assert small <= 14
+
+
+def test_words_are_dealt_out_within_each_class() -> None:
+    """Of two places a class, one is called training: images near all of them are half near it."""
+    generator = np.random.default_rng(0)
+    shares = _dealt_shares(np.arange(6), np.arange(3), generator)
+    assert (shares == 0.5).all()
 
 
 def test_frechet_distance_of_gaussians_by_hand() -> None:

@@ -110,6 +110,16 @@ def test_what_training_hid_needs_more_than_chance() -> None:
     assert "hid nothing that these attacks read" in " ".join(leakage.verdicts(audit(**found)))
 
 
+def test_an_attack_that_fails_on_spikes_is_named() -> None:
+    """Other attacks carry the check; the rate of this one on model.net means nothing."""
+    found = summarise(judged(converted=by_attack(a=0.88, b=0.4, c=0.7)), hits(1.0), ACCESS, seed=0)
+    check_sanity(found, quick=False)
+    assert list(found["sanity"]["weaker"]) == ["b"]
+    (line,) = (one for one in leakage.verdicts(audit(**found)) if one.startswith("b: much less"))
+    assert "the attack's weakness" in line
+    assert summarise(judged(), hits(1.0), ACCESS, seed=0)["sanity"]["weaker"] == {}
+
+
 def test_the_check_allows_for_chance() -> None:
     """Few images: a gap that may be chance does not fail it."""
     few = {name: {"a": hits(0.9, 8)} for name in ("ann", "encrypted", "random")}
@@ -121,7 +131,9 @@ def audit(**changed: Any) -> dict[str, Any]:
     """The parts of audit.json that the sentences need."""
     summary = summarise(judged(), hits(1.0), ACCESS, seed=0)
     member = {"auc": {"value": 0.61, "low": 0.58, "high": 0.64}}
-    plain = {"judges": {"x": {}, "y": {}, "z": {}}, "membership": {"encrypted": member}}
+    asked = {name: {"queries": 4000} for name in ACCESS}
+    plain = {"judges": {"x": {}, "y": {}, "z": {}}, "membership": {"encrypted": member},
+             "subjects": {"encrypted": {"attacks": asked}}}  # fmt: skip
     return summary | plain | changed
 
 
@@ -144,7 +156,9 @@ def test_verdicts_say_what_was_found() -> None:
     assert "Something leaks" in leaky
     assert "a difference of +15.0 points" in leaky
     assert "the weights tell more than the answers do" in leaky
-    assert "training in the spiking domain took 21.0 points" in leaky
+    assert "After training in the spiking domain it is 21.0 points" in leaky
+    assert "another seed of an attack may move its rate as far" in leaky
+    assert "queries the network (c, 4,000 answers) reaches" in leaky
     assert "AUC of 0.610 (0.580 to 0.640), better than chance" in leaky
 
 
@@ -159,7 +173,7 @@ def test_withheld_layers_are_what_hid() -> None:
     assert low["blackbox"] is None
     text = " ".join(leakage.verdicts(audit(**low, withheld_layers=1)))
     assert "This one guess of the withheld layers found no leak; another may" in text
-    assert "withholding layers and training in the spiking domain together took" in text
+    assert "After withholding layers and training in the spiking domain together it is" in text
     for words in ("No leak was found", "hiding the weights", "cannot be compared"):
         assert words not in text
 

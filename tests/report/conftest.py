@@ -239,6 +239,7 @@ def image_set(rate: float) -> dict[str, Any]:
         "kid": 1.0 - rate,
         "kid_std": 0.01,
         "fid_images": 500,
+        "queries": 4_000,
     }
 
 
