@@ -74,6 +74,8 @@ class Network:
 @click.option("--epochs", type=click.IntRange(1), help="Of the ANN's training [the recipe's].")
 @click.option("--samples", type=click.IntRange(1), help="Train and measure on so many images, "
               "for a trial [all].")  # fmt: skip
+@click.option("--lava-samples", type=click.IntRange(0), default=1, show_default=True,
+              help="Compared spike for spike in Lava, which takes minutes for each.")  # fmt: skip
 @click.option("--set", "settings", multiple=True, metavar="TABLE.NAME=VALUE",
               help="A setting of the compile; may be repeated.")  # fmt: skip
 def paper(name: str, out: Path, **options: Any) -> None:
@@ -93,6 +95,7 @@ def paper(name: str, out: Path, **options: Any) -> None:
     write_bytes(subject, as_toml(network, weights).encode())
     settings = (part for setting in options["settings"] for part in ("--set", setting))
     flags = ("--config", str(subject), *samples, *settings)
+    flags += ("--lava-samples", str(options["lava_samples"]))
     images = out / "images"
     compile_like(images, images, *flags, "--to", "synthesize", quiet=False)
     found: list[dict[str, Any]] = []

@@ -38,10 +38,17 @@ def convert_step(run: Run, tell: Tell) -> Results:
         pools = choose_pools(graphs, converted, images, config.pool_margin)
         matched, (conversion, choice) = pools.graph, pools.result
         tell.note(pools.in_words())
+    wanted = min(config.images, len(synthetic.pixels(synthetic.training)))
+    if conversion.images < wanted:
+        tell.note(
+            f"thresholds are balanced on {conversion.images} images instead of {wanted}: the "
+            f"spikes of more, over {conversion.graph.timesteps} time-steps, take too much memory"
+        )
     save(matched, run.folder.stage_file(MATCHED))
     save(conversion.graph, run.folder.stage_file(CONVERTED))
     return {
         "timesteps": conversion.graph.timesteps,
+        "images": conversion.images,
         "percentile": conversion.chosen.percentile,
         "threshold_scale": conversion.chosen.threshold_scale,
         "candidates": [asdict(candidate) for candidate in conversion.candidates],

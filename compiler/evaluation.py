@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from audit.reconvert import Activation, reconvert
-from compiler.chip.execute_float import batch_size, encode_nhwc, run_snn
+from compiler.chip.execute_float import encode_nhwc, run_snn
 from compiler.ir.chip import ChipGraph
 from compiler.ir.geometry import Array, in_parts
 from compiler.ir.run_ann import run_ann
@@ -19,6 +19,9 @@ from sim.results import SimulationResult
 from sim.synops import operation_tables
 
 Progress = Callable[[int, int], None]
+
+_SLAYER_BYTES = 1_000_000_000
+"""Memory that a batch of the trained network may take."""
 
 
 def evaluate_stages(
@@ -50,8 +53,8 @@ def run_slayer(network: SnnGraph, images_nchw: Array, progress: Progress | None 
     module = SlayerNetwork(network, Surrogate())
     logits = []
     with torch.no_grad():
-        for start, part in in_parts(images_nchw, max(1, batch_size(network) // 2)):
-            spikes = torch.from_numpy(encode_nhwc(part, network, start)).float()
+        for start, part in in_parts(images_nchw, module.samples_within(_SLAYER_BYTES)):
+            spikes = torch.from_numpy(encode_nhwc(part, network, start))
             logits.append(module(spikes)[0].numpy())
             if progress is not None:
                 progress(start + len(part), len(images_nchw))

@@ -113,6 +113,8 @@ STAGES: tuple[Stage, ...] = (
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 LOAD = STAGE_NAMES[0]
+NETWORKS = ("load", "lower")
+"""Stages whose files, not whose settings, decide what follows."""
 
 
 class Watcher(steps.Tell, Protocol):
@@ -163,29 +165,55 @@ def compile_network(
 def _run_stages(run: Run, watcher: Watcher, first: str | None, last: str | None) -> None:
     stop = STAGE_NAMES.index(last) if last else len(STAGES) - 1
     if first:
-        _outdate(run, STAGE_NAMES.index(first))
+        _begin_again(run, STAGE_NAMES.index(first))
     key = __version__
     for index, stage in enumerate(STAGES[: stop + 1]):
         key = key_of(key, stage.name, stage.settings(run))
         if run.folder.finished(stage.name, key) and not stage.again(run):
             watcher.skip(stage)
-        elif stage.name == LOAD:
-            _load(run, stage, key, watcher)
+        elif stage.name in NETWORKS:
+            _make_network(run, index, key, watcher)
         else:
             _outdate(run, index)
             _run_stage(run, stage, key, watcher)
         if stage.name == LOAD:
             run.folder.write_settings(settings_text(run.request))
-            key = key_of(__version__, file_hash(run.folder.stage_file(steps.ANN)))
+        if stage.name in NETWORKS:
+            key = key_of(__version__, _content(run, stage))
+    _outdate_beyond(run, stop + 1, key)
 
 
-def _load(run: Run, stage: Stage, key: str, watcher: Watcher) -> None:
-    """Run the first stage; what follows from the network is outdated if it is another one."""
-    file = run.folder.stage_file(steps.ANN)
-    before = file_hash(file) if file.is_file() else None
+def _outdate_beyond(run: Run, index: int, key: str) -> None:
+    """Forget what was made after the last stage asked for, if it was made for other settings."""
+    for later, stage in enumerate(STAGES[index:], index):
+        key = key_of(key, stage.name, stage.settings(run))
+        record = run.folder.records.get(stage.name)
+        if record is None or record.key != key:
+            _outdate(run, later)
+            return
+        if stage.name in NETWORKS:
+            key = key_of(__version__, _content(run, stage))
+
+
+def _make_network(run: Run, index: int, key: str, watcher: Watcher) -> None:
+    """Run a stage of NETWORKS; what follows is outdated if another network comes out."""
+    stage = STAGES[index]
+    before = _content(run, stage)
     _run_stage(run, stage, key, watcher)
-    if before != file_hash(file):
-        _outdate(run, 1)
+    if before != _content(run, stage):
+        _outdate(run, index + 1)
+
+
+def _content(run: Run, stage: Stage) -> list[str]:
+    """Hashes of the stage's files."""
+    return [file_hash(path) for path in _present([run.folder.path / one for one in stage.files])]
+
+
+def _begin_again(run: Run, index: int) -> None:
+    """Forget this stage and all after it, half-done training among them."""
+    if index <= STAGE_NAMES.index("encrypt"):
+        run.folder.stage_file(steps.CHECKPOINT).unlink(missing_ok=True)
+    _outdate(run, index)
 
 
 def _outdate(run: Run, index: int) -> None:

@@ -83,7 +83,7 @@ class RunFolder:
 
         Only with the folder's lock: what another run is writing looks the same.
         """
-        for left in self.private.glob(".*.tmp"):
+        for left in (*self.private.glob(".*.tmp"), *self.path.glob(".*.tmp")):
             left.unlink(missing_ok=True)
         self.records = _read_records(self.manifest)
 

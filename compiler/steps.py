@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from compiler import __version__
 from compiler.config import CompileConfig
 from compiler.errors import AgreementError, DataError, Problem
 from compiler.ir.ann import AnnGraph, InputAffine
@@ -27,6 +28,12 @@ CHECKPOINT = "encrypt.checkpoint"
 REPORT_FILES = ("report.json", "resources.json", "report.html")
 EVALUATION_SCHEMA = 2
 """Raised when the stage `evaluate` finds more than before, so that it runs again."""
+_CLEARLY = 0.9
+"""Pools are left unfolded for the synthesis where that takes less than this of the work."""
+
+MOST_LAVA_SECONDS = 1_800
+"""Time that the evaluation may take in Lava, where `verify` has compared its spikes already."""
+
 SLAYER_SAMPLES = 16
 """Held-out synthetic images that stock SLAYER is compared on; it is slow and memory-hungry."""
 
@@ -162,10 +169,21 @@ def synthesize_step(run: Run, tell: Tell) -> Results:
     """Make images from the ANN alone."""
     from compiler.synthesis import synthesize
 
-    synthetic = synthesize(run.lowered(), run.config.synthesize, run.config.seed, tell.progress)
+    graph = _quicker(run.lowered(), run.lowered_pools())
+    synthetic = synthesize(graph, run.config.synthesize, run.config.seed, tell.progress)
     save(synthetic, run.folder.stage_file(SYNTHETIC))
     hit = synthetic.logits_nk.argmax(1) == synthetic.soft_targets_nk.argmax(1)
     return {"images": len(hit), "held_out": synthetic.held_out, "targets_met": float(np.mean(hit))}
+
+
+def _quicker(folded: AnnGraph, neurons: AnnGraph | None) -> AnnGraph:
+    """Of two forms of one function the one with clearly fewer multiplications."""
+    from sim.synops import ann_macs
+
+    if neurons is None:
+        return folded
+    costs = [sum(ann_macs(graph).values()) for graph in (folded, neurons)]
+    return neurons if costs[1] < _CLEARLY * costs[0] else folded
 
 
 def encrypt_step(run: Run, tell: Tell) -> Results:
@@ -174,8 +192,9 @@ def encrypt_step(run: Run, tell: Tell) -> Results:
     from compiler.helpers import encrypt_together
 
     path = run.folder.stage_file(CHECKPOINT)
-    converted = run.folder.records["convert"].key
-    checkpoints = Checkpoints(path, key_of(converted, asdict(run.config.encrypt), run.config.seed))
+    made = [run.folder.records[stage].files for stage in ("synthesize", "convert")]
+    key = key_of(__version__, made, asdict(run.config.encrypt), run.config.seed)
+    checkpoints = Checkpoints(path, key)
     encryption = encrypt_together(
         run.request.world,
         {"progress": tell.progress, "checkpoint": checkpoints.write},
@@ -290,10 +309,12 @@ def evaluate_step(run: Run, tell: Tell) -> Results:
     if judge.note:
         unmeasured = "accuracy not measured: " if judge.labels_n is None else ""
         tell.note(unmeasured + judge.note)
-    *of_stages, of_fewer, of_lava = parts(tell.progress, _evaluation_lengths(run, judge))
+    in_lava = _lava_samples(run, chip, judge, tell)
+    of_lava, *of_stages, of_fewer = parts(tell.progress, _evaluation_lengths(judge, in_lava))
+    # first, since it may fail for reasons outside this program
+    lava = _lava_row(run, judge, in_lava, of_lava)
     rows, result = evaluation.evaluate_stages(judge, converted, run.encrypted(), chip, of_stages)
     fewer = timesteps.accuracy_by_timestep(chip, judge, result, of_fewer)
-    lava = _lava_row(run, judge, of_lava)
     return {
         "evaluation": judge.describe(),
         "stages": [*rows, *([lava] if lava else [])],
@@ -307,15 +328,30 @@ def evaluate_step(run: Run, tell: Tell) -> Results:
     }
 
 
-def _evaluation_lengths(run: Run, judge: Any) -> tuple[float, ...]:
+def _evaluation_lengths(judge: Any, in_lava: int) -> tuple[float, ...]:
     """How long the parts of the evaluation take, in images of the integer simulator.
 
-    Converted, trained and integer network, fewer time-steps, Lava. Measured once, on `digits`;
+    Lava, converted, trained and integer network, fewer time-steps. Measured once, on `digits`;
     for Lava its start (seconds) and what `benchmarks/run.py simulator` gives. Only the bar
     depends on it.
     """
-    images, in_lava = len(judge.images_nchw), run.request.lava_samples
-    return (images, 2 * images, images, 2 * images, 10_000 + 2_000 * in_lava if in_lava else 0)
+    images = len(judge.images_nchw)
+    return (10_000 + 2_000 * in_lava if in_lava else 0, images, 2 * images, images, 2 * images)
+
+
+def _lava_samples(run: Run, chip: ChipGraph, judge: Any, tell: Tell) -> int:
+    """Images that Lava is measured on: as many as were asked for, one where they take too long."""
+    from sim.lava import usual_seconds
+
+    asked = min(run.request.lava_samples, len(judge.images_nchw))
+    expected = usual_seconds(chip, asked)
+    if asked <= 1 or expected <= MOST_LAVA_SECONDS:
+        return asked
+    tell.note(
+        f"Lava is measured on one image: {asked} would take about {expected / 60:.0f} minutes, "
+        "and as many were already compared spike for spike"
+    )
+    return 1
 
 
 def images_changed(run: Run) -> bool:
@@ -353,10 +389,11 @@ def _judge(run: Run, ann: AnnGraph) -> Any:
     return judge_by_synthetic(run.synthetic(), reason)
 
 
-def _lava_row(run: Run, judge: Any, progress: Callable[[int, int], None]) -> Results | None:
+def _lava_row(
+    run: Run, judge: Any, count: int, progress: Callable[[int, int], None]
+) -> Results | None:
     from compiler.verification import verify_lava
 
-    count = min(run.request.lava_samples, len(judge.images_nchw))
     if not count:
         return None
     images = judge.images_nchw[:count]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,6 +46,16 @@ class Agreement:
     def holds(self) -> bool:
         """Whether nothing differs."""
         return self.mismatches == 0
+
+    def __add__(self, later: Agreement) -> Agreement:
+        """Both together, the samples of `later` behind these; `first` is that of these, if any."""
+        place = later.first and replace(later.first, sample=later.first.sample + self.samples)
+        return Agreement(
+            self.samples + later.samples,
+            self.spikes + later.spikes,
+            self.mismatches + later.mismatches,
+            self.first or place,
+        )
 
 
 def compare_spikes(

@@ -129,6 +129,12 @@ def time_limit_for(tasks: Sequence[Task]) -> float:
     return START_SECONDS + SECONDS_PER_SAMPLE * samples + work / PRODUCTS_PER_SECOND
 
 
+def usual_seconds(graph: ChipGraph, samples: int) -> float:
+    """Seconds that so many samples take on one core, starting aside, for a file with its T."""
+    usual = 10 * PRODUCTS_PER_SECOND
+    return _products(graph) * (graph.timesteps or 1) * samples / usual
+
+
 def _products(graph: ChipGraph) -> int:
     """Products of a time-step where every input is multiplied."""
     return sum(products(layer.weight, layer.shape) for layer in graph.layers)

@@ -45,11 +45,12 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Conversion:
-    """The chosen network and every candidate tried."""
+    """The chosen network and every candidate tried; `images` they were balanced on."""
 
     graph: SnnGraph
     chosen: Candidate
     candidates: tuple[Candidate, ...]
+    images: int
 
 
 def convert(
@@ -71,15 +72,20 @@ def convert(
     activations = _activations(graph, chain, images)
     check = synthetic.pixels(synthetic.validation)
     teacher = synthetic.logits_nk[synthetic.validation]
-    tried: list[tuple[Candidate, SnnGraph]] = []
+    tried: list[Candidate] = []
     settings = threshold_settings(config)
+    kept: SnnGraph | None = None
     for setting in settings:
         network = _balanced(graph, chain, images, activations, setting, config, encoding)
-        tried.append((_judge(network, setting, check, teacher), network))
+        tried.append(_judge(network, setting, check, teacher))
+        best = min(tried, key=lambda candidate: candidate.divergence)
+        if kept is None or best is tried[-1]:
+            kept = network
         if progress:
             progress(len(tried), len(settings))
-    best, network = min(tried, key=lambda pair: pair[0].divergence)
-    return Conversion(network, best, tuple(candidate for candidate, _ in tried))
+    if kept is None:
+        raise ValueError("no thresholds to try")
+    return Conversion(kept, best, tuple(tried), count)
 
 
 def threshold_settings(config: ConversionConfig) -> tuple[ThresholdSetting, ...]:

@@ -105,6 +105,13 @@ class SlayerNetwork(torch.nn.Module):  # type: ignore[misc]
         neurons = sum(math.prod(layer.shape) for layer in self.graph.layers)
         return _BYTES[self.engine] * self.graph.timesteps * neurons
 
+    def samples_within(self, memory_bytes: int) -> int:
+        """Samples that run at once within so much memory where nothing is learnt; 1 at least.
+
+        Their spikes alone are kept then, an eighth at most of what a training step keeps.
+        """
+        return max(1, 8 * memory_bytes // self.bytes_per_sample())
+
     def stock_forward(self, spikes_nchwt: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """The same by lava-dl's own code alone; hidden spikes as (N, C, H, W, T) or (N, C, T)."""
         hidden: list[torch.Tensor] = []

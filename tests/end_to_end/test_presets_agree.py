@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from compiler import verification
 from compiler.errors import DataError
 from compiler.ir.chip import ChipGraph
-from compiler.ir.snn import SnnGraph, SnnLayer
+from compiler.ir.snn import Encoding, SnnGraph, SnnLayer
 from compiler.verification import verify_lava, verify_slayer
 from netx_export import read_netx
 from sim.datasets import Dataset, load_dataset
@@ -72,6 +74,19 @@ def test_slayer_equals_the_integer_simulator(case: Case) -> None:
     assert agreement.mismatches == 0
     assert agreement.samples == case.samples
     assert agreement.spikes > 1000 * case.samples
+
+
+def test_slayer_is_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Part by part, within a bound of memory, the same is found: with random input codes too."""
+    graph = replace(read_netx(GOLDEN / "digits.net").graph, encoding=Encoding("poisson", 3))
+    monkeypatch.setattr(verification, "read_netx", lambda _: SimpleNamespace(graph=graph))
+    images, network = load_dataset("digits", samples=5).images_nchw, _as_snn(graph)
+    whole = verify_slayer(network, GOLDEN / "digits.net", images)
+    neurons = sum(layer.neurons for layer in graph.layers)
+    monkeypatch.setattr(verification, "_MOST_BYTES", 12 * network.timesteps * neurons)
+    assert verification._samples_at_once(network) == 2
+    assert verify_slayer(network, GOLDEN / "digits.net", images) == whole
+    assert whole.samples == 5 and whole.mismatches == 0
 
 
 def _proven_in_lava(case: Case, samples: int) -> None:

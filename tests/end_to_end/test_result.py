@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
+from compiler import steps
 from compiler.errors import DataError
 from compiler.report import add_leakage
 from compiler.run_folder import file_hash
@@ -44,6 +45,21 @@ def test_the_command_says_what_it_did(whole_run: Any) -> None:
     assert {"model.net", "report.json", "report.html", "manifest.json", "private"} <= {
         path.name for path in folder.iterdir()
     }
+
+
+def test_lava_is_not_given_hours(
+    finished: Path, export: Any, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`verify` compares as many samples as were asked for; the accuracy needs one to be there."""
+    monkeypatch.setattr(steps, "MOST_LAVA_SECONDS", 0)
+    asked = ("--eval", "digits", "--samples", 20, "--lava-samples", 2, "--from", "evaluate")
+    outcome = export(*command, "--out", finished, *asked)
+    assert outcome.status == 0, outcome.err
+    assert "Lava is measured on one image" in outcome.out
+    found = json.loads((finished / "report.json").read_text())
+    assert found["agreement"]["reference_vs_lava"]["samples"] == 2
+    (lava,) = (stage for stage in found["stages"] if stage["name"] == "lava")
+    assert lava["samples"] == 1
 
 
 def test_the_report_has_every_field(report: dict[str, Any]) -> None:

@@ -102,6 +102,36 @@ def test_only_what_a_change_touches_runs_again(
     assert "stopped as asked" in outcome.out
 
 
+def test_a_chip_that_holds_the_same_network_changes_nothing(
+    finished: Path, export: Any, command: list[str]
+) -> None:
+    before = (finished / "model.net").read_bytes()
+    outcome = export(*command, "--out", finished, "--target", "loihi1", "--to", "export")
+    assert outcome.status == 0, outcome.err
+    assert [name for name in stages_run(outcome.out) if name != "load"] == ["lower"]
+    assert (finished / "model.net").read_bytes() == before
+
+
+def test_a_file_for_other_settings_does_not_stay_beside_them(
+    finished: Path, export: Any, command: list[str]
+) -> None:
+    """Stopped before the stage that the change touches: config.toml tells of T = 8 already."""
+    outcome = export(*command, "--out", finished, "--timesteps", 8, "--to", "synthesize")
+    assert outcome.status == 0, outcome.err
+    assert "timesteps = 8" in (finished / "config.toml").read_text()
+    assert not {path.name for path in finished.iterdir()} & FINAL
+    assert stages_of(finished) == ["load", "lower", "synthesize"]
+
+
+def test_what_a_killed_compile_left_half_written_is_removed(
+    finished: Path, export: Any, command: list[str]
+) -> None:
+    for folder in (finished, finished / "private"):
+        (folder / ".model.net.1.tmp").write_text("half of it")
+    assert export(*command, "--out", finished, "--to", "export").status == 0
+    assert leftovers(finished) == []
+
+
 def test_a_report_does_not_stay_beside_a_newer_file(
     finished: Path, export: Any, command: list[str]
 ) -> None:
@@ -128,35 +158,82 @@ def test_a_file_that_somebody_changed_is_made_again(
     assert path.read_bytes() == good
 
 
-def test_training_goes_on_from_its_last_epoch(
-    finished: Path, export: Any, command: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from compiler.encryption import checkpoint, train
+def stop_after_one_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    from compiler.encryption import checkpoint
 
-    expected = (finished / "private" / "encrypted.safetensors").read_bytes()
     write = checkpoint.Checkpoints.write
 
     def write_and_stop(self: Any, state: Any) -> None:
         write(self, state)
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.Checkpoints, "write", write_and_stop)
+    monkeypatch.setattr(checkpoint.Checkpoints, "write", write_and_stop)
+
+
+@pytest.fixture
+def half_trained(finished: Path, export: Any, command: list[str]) -> Path:
+    """The finished compile, but for a training that was interrupted after one of two epochs."""
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after_one_epoch(patch)
         outcome = export(*command, "--out", finished, "--from", "encrypt", "--to", "encrypt")
     assert outcome.status == 130
-    trained: list[int] = []
+    assert (finished / "private" / "encrypt.checkpoint").exists()
+    return finished
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Epochs that were trained since."""
+    from compiler.encryption import train
+
+    epochs: list[int] = []
     whole_epoch = train._Trainer.train_epoch
 
     def counted(self: Any, epoch: int, *more: Any) -> None:
-        trained.append(epoch)
+        epochs.append(epoch)
         whole_epoch(self, epoch, *more)
 
     monkeypatch.setattr(train._Trainer, "train_epoch", counted)
-    outcome = export(*command, "--out", finished, "--to", "encrypt")
+    return epochs
+
+
+def test_training_goes_on_from_its_last_epoch(
+    half_trained: Path, whole_run: Any, export: Any, command: list[str], trained: list[int]
+) -> None:
+    outcome = export(*command, "--out", half_trained, "--to", "encrypt")
     assert outcome.status == 0, outcome.err
     assert trained == [2]
-    assert (finished / "private" / "encrypted.safetensors").read_bytes() == expected
-    assert not (finished / "private" / "encrypt.checkpoint").exists()
+    encrypted = Path("private") / "encrypted.safetensors"
+    assert (half_trained / encrypted).read_bytes() == (whole_run[0] / encrypted).read_bytes()
+    assert not (half_trained / "private" / "encrypt.checkpoint").exists()
+
+
+def test_training_that_is_asked_for_anew_begins_anew(
+    half_trained: Path, export: Any, command: list[str], trained: list[int]
+) -> None:
+    outcome = export(*command, "--out", half_trained, "--from", "encrypt", "--to", "encrypt")
+    assert outcome.status == 0, outcome.err
+    assert trained == [1, 2]
+
+
+def test_half_a_training_of_another_network_is_not_taken(
+    half_trained: Path,
+    export: Any,
+    command: list[str],
+    trained: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same settings, but other images come out, as on another kind of machine."""
+    from compiler import synthesis
+
+    whole = synthesis.synthesize
+    monkeypatch.setattr(
+        synthesis, "synthesize", lambda graph, config, seed, *more: whole(graph, config, 1, *more)
+    )
+    (half_trained / "private" / "synthetic.safetensors").unlink()
+    outcome = export(*command, "--out", half_trained, "--to", "encrypt")
+    assert outcome.status == 0, outcome.err
+    assert trained == [1, 2]
 
 
 def wait_for(child: Any, stage: str, seconds: float = 120) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from compiler.errors import AgreementError
 from compiler.ir.chip import ChipGraph
-from sim.compare import compare_spikes, compare_states, require_agreement
+from sim.compare import Agreement, Mismatch, compare_spikes, compare_states, require_agreement
 from sim.reference import trace
 
 
@@ -80,3 +80,12 @@ def test_runs_of_different_networks_are_not_compared(run: Any) -> None:
         compare_spikes(run.spikes, {"input": run.spikes["input"]})
     with pytest.raises(ValueError, match="shape"):
         compare_spikes({"a": run.spikes["input"]}, {"a": run.spikes["input"][:3]})
+
+
+def test_agreements_of_parts_add_up() -> None:
+    """The first difference is that of the first part that has one, its sample counted through."""
+    place = Mismatch("conv", 3, 1, (0, 2, 2), (1, 0))
+    same, other = Agreement(4, 100, 0), Agreement(2, 50, 7, place)
+    assert same + same == Agreement(8, 200, 0)
+    assert same + other == Agreement(6, 150, 7, replace(place, sample=5))
+    assert other + other == Agreement(4, 100, 14, place)

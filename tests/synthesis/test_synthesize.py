@@ -13,9 +13,12 @@ import torch
 
 from compiler.config import SynthesisConfig
 from compiler.errors import ModelError
+from compiler.frontend import ARCHITECTURES, load_model
 from compiler.ir import AnnGraph, Relu
 from compiler.ir.ann_module import AnnModule
 from compiler.ir.run_ann import run_ann
+from compiler.passes import lower, pools_as_neurons
+from compiler.steps import _quicker
 from compiler.store import save
 from compiler.synthesis import synthesize
 from compiler.synthesis.optimize import smoother
@@ -160,3 +163,15 @@ def test_nothing_is_read_but_the_network(network: AnnGraph, tmp_path: Path) -> N
         cwd=ROOT, capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     assert done.stdout == "[] 16 False False\n"
+
+
+@pytest.mark.parametrize(("name", "neurons"), [("vgg9", True), ("cifar-cnn", False)])
+def test_pools_stay_unfolded_where_that_is_clearly_less_work(name: str, neurons: bool) -> None:
+    """A 2 x 2 pool folded into a 3 x 3 kernel makes it 4 x 4; one before a small layer is cheap."""
+    shape = (3, 32, 32)
+    graph = load_model(ARCHITECTURES[name](shape, 10), input_shape=shape)
+    folded = lower(graph).graph
+    pools = pools_as_neurons(graph, folded)
+    assert pools is not None
+    assert _quicker(folded, pools.graph) is (pools.graph if neurons else folded)
+    assert _quicker(folded, None) is folded
