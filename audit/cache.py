@@ -22,7 +22,7 @@ from compiler.report import plain
 from compiler.run_folder import key_of
 from compiler.store import DAMAGE, load, save, write_bytes
 from compiler.versions import tool_versions
-from sim import reference
+from sim import datasets, reference
 
 _KEY = "about"
 _KEY_LETTERS = 16
@@ -46,8 +46,10 @@ JUDGING_FILES = (
 programs of their own."""
 
 
-MAKING = ("chip", "conversion", "ir", "quantization", "synthesis")
+MAKING = ("chip", "conversion", "ir", "quantization", "synthesis", "config.py")
 """Parts of the compile that attacks and subjects are made with."""
+
+_SOURCES = (".py", ".cpp", ".hpp")
 
 
 def code_key(program: str | None = None) -> str:
@@ -55,6 +57,11 @@ def code_key(program: str | None = None) -> str:
 
     program: the package below `audit`, if any, that makes images of its own.
     """
+    return key_of(tool_versions(), [path.read_text("utf-8") for path in sources(program)])
+
+
+def sources(program: str | None = None) -> list[Path]:
+    """Files of the program that decide what networks and images come out."""
     folder, others = Path(audit.__file__).parent, Path(compiler.__file__).parent
     apart = {*JUDGING} - {program}
     paths = [
@@ -63,9 +70,9 @@ def code_key(program: str | None = None) -> str:
         if path.relative_to(folder).parts[0] not in apart and path.stem not in JUDGING_FILES
     ]
     for part in MAKING:
-        paths += sorted((others / part).rglob("*.py"))
-    paths.append(Path(reference.__file__))
-    return key_of(tool_versions(), [path.read_text(encoding="utf-8") for path in paths])
+        found = [others / part, *(others / part).rglob("*")]
+        paths += sorted(path for path in found if path.suffix in _SOURCES)
+    return paths + [Path(str(module.__file__)) for module in (reference, datasets)]
 
 
 @dataclass(frozen=True)

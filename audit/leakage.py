@@ -41,7 +41,8 @@ class Names(click.ParamType):  # type: ignore[type-arg]
               help="Judges made by audit.judges.train [those kept for the data].")  # fmt: skip
 @click.option("--inception", type=click.Path(path_type=Path), metavar="FILE",
               help="Inception weights (.safetensors) for FID and KID as published.")  # fmt: skip
-@click.option("--pictures", is_flag=True, help="Put the contact sheets into report.html too.")
+@click.option("--pictures", is_flag=True, help="Put the contact sheets into report.html too; "
+              "their first rows are real test images.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True,
               help="Seed of everything random.")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Print errors alone.")

@@ -8,22 +8,22 @@ re-converted network itself, and fine-tune it on public noise towards the file's
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from audit.attacks.common import Meter, centred
+from audit.attacks.common import Meter
 from audit.attacks.distil import train
 from audit.observing import Observed
-from audit.reconvert import Activation
+from audit.reconvert import Activation, with_gains, with_unit_logits
 from audit.subjects import Subject
 from compiler.config import SynthesisConfig
 from compiler.ir.ann import AnnGraph, AnnLayer, Conv2d, Dense, Relu
 from compiler.ir.geometry import Array, frozen
-from compiler.ir.run_ann import run_ann, to_module
+from compiler.ir.run_ann import to_module
 from compiler.synthesis import synthesize
 from compiler.synthesis.start import start_images
 
@@ -33,10 +33,7 @@ RESCALING_IMAGES = SynthesisConfig(count=256, held_out=64, steps=20)
 NOISE_IMAGES = 1_024
 FINE_TUNING_STEPS = 200
 FINE_TUNING_RATE = 1e-4
-
-_PROBES = 256
-_LOGIT_SPREAD = 4.0
-"""Spread of the logits for which the temperatures of the synthesis are meant."""
+_FINE_TUNED = "_finetuned"
 
 _GAINS = (0.1, 10.0)
 
@@ -45,8 +42,8 @@ _GAINS = (0.1, 10.0)
 class Reconversion:
     """An ordinary network read from integers; name: relu, clipped_relu, relu_rescaled, ...
 
-    queries: images that the spiking network was run on; extras: what the attacker needs
-    besides the file.
+    queries: images that the spiking network was run on, those of the plainer readings that it
+    starts from among them; extras: what the attacker needs besides the file.
     """
 
     name: str
@@ -73,6 +70,13 @@ def reconversions(subject: Subject, seed: int) -> tuple[Reconversion, ...]:
     return tuple(made for kind in ACTIVATIONS for made in _readings(subject, kind, seed))
 
 
+def spent_on(readings: Sequence[Reconversion]) -> tuple[int, int]:
+    """Gradient steps, of images and of weights, and queries that all of them took together."""
+    tuned = [reading for reading in readings if reading.name.endswith(_FINE_TUNED)]
+    steps = len(tuned) * (RESCALING_IMAGES.steps + FINE_TUNING_STEPS)
+    return steps, sum(reading.queries for reading in tuned)
+
+
 def _readings(subject: Subject, activation: Activation, seed: int) -> list[Reconversion]:
     plain = subject.reconverted(activation)
     readings = [Reconversion(activation, plain, 0, "nothing")]
@@ -86,20 +90,8 @@ def _readings(subject: Subject, activation: Activation, seed: int) -> list[Recon
     tuned = fine_tuned(better, subject, seed)
     text += ", public noise and the network's answers to it"
     queries = len(images) + NOISE_IMAGES
-    readings.append(Reconversion(f"{activation}_finetuned", tuned, queries, text))
+    readings.append(Reconversion(f"{activation}{_FINE_TUNED}", tuned, queries, text))
     return readings
-
-
-def with_unit_logits(graph: AnnGraph) -> AnnGraph:
-    """The same network with its last layer scaled so that logits are of an ANN's usual size."""
-    generator = torch.Generator().manual_seed(0)
-    answers = run_ann(graph, start_images(_PROBES, graph.input_shape, generator).numpy())
-    spread = float(centred(torch.from_numpy(answers)).std())
-    last = graph.layers[-1]
-    if not isinstance(last, (Conv2d, Dense)):
-        raise ValueError(f"{graph.name} does not end in a synapse")
-    gains = np.full(len(last.weight), _LOGIT_SPREAD / max(spread, 1e-12))
-    return graph.with_layers((*graph.layers[:-1], with_gains(last, gains)))
 
 
 def rescaled(graph: AnnGraph, seen: Observed) -> AnnGraph:
@@ -131,16 +123,6 @@ def _gains(activation: Tensor, rates: Tensor) -> Array:
     gains = torch.where(square > 0, product / square.clamp_min(1e-12), torch.ones(()))
     found: Array = gains.clamp(*_GAINS).numpy().astype(np.float64)
     return found
-
-
-def with_gains(layer: Conv2d | Dense, gains: Array) -> Conv2d | Dense:
-    """The layer with each output channel multiplied by its gain, (C,)."""
-
-    def scaled(values: Array) -> Array:
-        return frozen(values * gains.reshape(-1, *([1] * (values.ndim - 1))), np.float32)
-
-    bias = None if layer.bias is None else scaled(layer.bias)
-    return replace(layer, weight=scaled(layer.weight), bias=bias)
 
 
 def fine_tuned(graph: AnnGraph, subject: Subject, seed: int) -> AnnGraph:

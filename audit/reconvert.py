@@ -9,6 +9,7 @@ as stored. Leak (vDecay) is left to `audit.reconversion` and to the attacks that
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -16,9 +17,14 @@ import numpy as np
 from compiler.chip.fields import DECAY_ONE
 from compiler.ir.ann import AnnGraph, AnnLayer, Conv2d, Dense, Flatten, Relu
 from compiler.ir.chip import ChipGraph, ChipLayer
-from compiler.ir.geometry import frozen
+from compiler.ir.geometry import Array, frozen
+from compiler.ir.run_ann import run_ann
 
 Activation = Literal["relu", "clipped_relu"]
+
+_PROBES = 256
+_LOGIT_SPREAD = 4.0
+"""Spread of the logits for which the temperatures of the synthesis are meant."""
 
 
 def reconvert(graph: ChipGraph, activation: Activation) -> AnnGraph:
@@ -44,3 +50,29 @@ def _synapse(layer: ChipLayer) -> Conv2d | Dense:
     if layer.kind == "conv":
         return Conv2d(layer.name, weight, bias, layer.geometry)
     return Dense(layer.name, weight, bias)
+
+
+def with_unit_logits(graph: AnnGraph) -> AnnGraph:
+    """The same network with its last layer scaled so that logits are of an ANN's usual size."""
+    import torch
+
+    from compiler.synthesis.start import start_images
+
+    generator = torch.Generator().manual_seed(0)
+    answers = run_ann(graph, start_images(_PROBES, graph.input_shape, generator).numpy())
+    spread = float((answers - answers.mean(1, keepdims=True)).std(ddof=1))
+    last = graph.layers[-1]
+    if not isinstance(last, (Conv2d, Dense)):
+        raise ValueError(f"{graph.name} does not end in a synapse")
+    gains = np.full(len(last.weight), _LOGIT_SPREAD / max(spread, 1e-12))
+    return graph.with_layers((*graph.layers[:-1], with_gains(last, gains)))
+
+
+def with_gains(layer: Conv2d | Dense, gains: Array) -> Conv2d | Dense:
+    """The layer with each output channel multiplied by its gain, (C,)."""
+
+    def scaled(values: Array) -> Array:
+        return frozen(values * gains.reshape(-1, *([1] * (values.ndim - 1))), np.float32)
+
+    bias = None if layer.bias is None else scaled(layer.bias)
+    return replace(layer, weight=scaled(layer.weight), bias=bias)

@@ -32,6 +32,7 @@ from audit.attacks.common import (
 from audit.attacks.distil import dreams
 from audit.attacks.inversion import DEFAULT_PRIOR, dark_start, invert
 from audit.observing import Observed
+from audit.reconvert import with_unit_logits
 from audit.subjects import Subject
 from compiler.ir.ann import Relu
 from compiler.ir.ann_module import AnnModule
@@ -79,7 +80,7 @@ def fitted_network(
 ) -> tuple[nn.Module, float]:
     """The network fitted to the spiking one, and the last loss (0: the same, 1: unrelated)."""
     shape, half = subject.input_shape, budget.queries // 2
-    module = to_module(subject.reconverted("relu"))
+    module = to_module(with_unit_logits(subject.reconverted("relu")))
     seen = meter.observe(subject, start_images(half, shape, generator))
     fit_transfers(module, seen)
     steps = budget.training_steps // _SHARE

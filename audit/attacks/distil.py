@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audit.attacks.common import Meter, centred
+from audit.attacks.common import MOST_AT_ONCE, Meter, centred
 from compiler.ir.geometry import Shape
 from compiler.synthesis.start import start_images
 
@@ -107,11 +107,19 @@ def dreams(
     target = target + functional.one_hot(second, classes) * (1 - share[:, None])
     optimizer = torch.optim.Adam([images], _DREAM_RATE)
     for _ in range(steps):
-        seen = images + _NOISE * torch.randn(images.shape, generator=generator)
-        losses = [-(target * torch.log_softmax(model(seen), 1)).sum() for model in models]
-        (images.grad,) = torch.autograd.grad(torch.stack(losses).sum(), images)
+        seen = images.detach() + _NOISE * torch.randn(images.shape, generator=generator)
+        pairs = zip(torch.split(seen, MOST_AT_ONCE), torch.split(target, MOST_AT_ONCE), strict=True)
+        images.grad = torch.cat([_mixture_gradient(models, *pair) for pair in pairs])
         optimizer.step()
         with torch.no_grad():
             images.clamp_(0, 1)
         meter.step()
     return images.detach()
+
+
+def _mixture_gradient(models: Sequence[nn.Module], images: Tensor, target: Tensor) -> Tensor:
+    """Gradient of the models' summed cross-entropies to `target` by the images."""
+    images.requires_grad_()
+    losses = [-(target * torch.log_softmax(model(images), 1)).sum() for model in models]
+    (found,) = torch.autograd.grad(torch.stack(losses).sum(), images)
+    return found

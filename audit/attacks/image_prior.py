@@ -1,18 +1,24 @@
 """Inversion of the re-converted network under an image prior.
 
-The strongest attack that takes the file's weights for those of an ordinary network: of the
-two readings, plain and clipped ReLU, the one that answers more like the spiking network on
-images made from random numbers.
+The strongest attack that takes the file's weights for those of an ordinary network: of all
+readings of the integers, plain and clipped, rescaled and fine-tuned (audit.reconversion), the
+one that answers most like the spiking network on images made from random numbers.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 
 from audit.attacks.common import Attack, AttackImages, Budget, Meter, Progress, Scored, labels_for
 from audit.attacks.inversion import DEFAULT_PRIOR, dark_start, invert
 from audit.subjects import Subject
+from compiler.ir.run_ann import to_module
 from compiler.synthesis.start import start_images
+
+if TYPE_CHECKING:
+    from audit.reconversion import Reconversion
 
 _PROBES = 256
 
@@ -20,25 +26,35 @@ _PROBES = 256
 def run(
     subject: Subject, budget: Budget, seed: int, progress: Progress | None = None
 ) -> AttackImages:
-    """Images by inversion of the better reading."""
+    """Images by inversion of the best reading."""
     meter = Meter(progress, budget.gradient_steps)
     generator = torch.Generator().manual_seed(seed)
-    view = better_view(subject, meter, generator)
-    model = Scored(subject.module(view), subject.input_shape)
+    reading = best_reading(subject, seed, meter, generator)
+    model = Scored(to_module(reading.graph), subject.input_shape)
     labels = labels_for(subject, budget)
     start = dark_start(len(labels), subject.input_shape, generator)
     images = invert([model], start, labels, budget.gradient_steps, DEFAULT_PRIOR, generator, meter)
-    return meter.images(ATTACK.name, images, labels, view=view)
+    return meter.images(ATTACK.name, images, labels, view=reading.name)
 
 
-def better_view(subject: Subject, meter: Meter, generator: torch.Generator) -> str:
-    """`relu` or `clipped_relu`: which agrees more often with the subject's own answers."""
+def best_reading(
+    subject: Subject, seed: int, meter: Meter, generator: torch.Generator
+) -> Reconversion:
+    """The reading that agrees most often with the subject's own answers; the first of equals."""
+    from audit.reconversion import reconversions, spent_on
+
     probes = start_images(_PROBES, subject.input_shape, generator)
     expected = meter.ask(subject, probes).argmax(1)
-    views = ("relu", "clipped_relu")
-    with torch.no_grad():
-        right = [int((subject.module(v)(probes).argmax(1) == expected).sum()) for v in views]
-    return views[right.index(max(right))]
+    readings = reconversions(subject, seed)
+    steps, queries = spent_on(readings)
+    meter.gradient_steps += steps
+    meter.queries += queries
+
+    def agreement(reading: Reconversion) -> int:
+        with torch.no_grad():
+            return int((to_module(reading.graph)(probes).argmax(1) == expected).sum())
+
+    return max(readings, key=agreement)
 
 
 ATTACK = Attack(

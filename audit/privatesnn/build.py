@@ -29,6 +29,7 @@ from compiler.ir.geometry import Array, frozen
 from compiler.ir.synthetic import SyntheticSet
 from compiler.presets import Preset
 from compiler.run_folder import key_of
+from compiler.store import content_of
 from compiler.synthesis import synthesize
 
 if TYPE_CHECKING:
@@ -98,10 +99,8 @@ class Builder:
 
     def build(self, ann: AnnGraph) -> Built:
         """All networks of one run."""
-        digest = hashlib.sha256()
-        for weight in _weights(ann).values():
-            digest.update(weight.tobytes())
-        key = key_of(code_key(), digest.hexdigest(), asdict(self.settings), self.seed)
+        content = hashlib.sha256(content_of(ann)).hexdigest()
+        key = key_of(code_key("privatesnn"), content, asdict(self.settings), self.seed)
         synthetic = self._synthetic(ann, key)
         images = synthetic.pixels(synthetic.training)[: self.settings.threshold_images]
         converted, _ = self._balanced("converted", "Converting", key, ann, images)

@@ -489,7 +489,9 @@ def test_data_with_one_part(run_dir: Path, tmp_path: Path, capsys: Any) -> None:
 
 def test_data_without_judges(run_dir: Path, tmp_path: Path, capsys: Any) -> None:
     x, y = pictures(60)
-    spec = small_archive(tmp_path / "a.npz", x_test=x[:20], y_test=y[:20], x_train=x, y_train=y)
+    spec = small_archive(
+        tmp_path / "a.npz", x_test=x[:20], y_test=y[:20], x_train=x[20:], y_train=y[20:]
+    )
     status, error = refused(capsys, run_dir, "--data", spec)
     assert status == 1
     assert f"python -m audit.judges.train {spec} --out DIR" in error

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from audit import reconversion
 from audit.attacks import ATTACKS, FULL, QUICK, Attack, AttackImages, Budget
 from audit.attacks.common import Scored, target_gradient, target_loss
-from audit.subjects import Subject
+from audit.cache import sources
+from audit.reconversion import Reconversion
+from audit.subjects import Subject, random_weights
 from sim.datasets import load_dataset
 
 BY_NAME = {attack.name: attack for attack in ATTACKS}
@@ -73,7 +76,7 @@ SPENT = {
     "surrogate-arctan": (8, 0),
     "surrogate-rectangular": (8, 0),
     "evolution": (0, 256 + 10 * 100),
-    "image_prior": (20, 256),
+    "image_prior": (20 + 2 * (20 + 200), 256 + 2 * (256 + 1024)),
     "clone": (2 * 80 + 2 * 20 + 20, 600),
     "adaptive": (80 // 4 + 20 + 20, 600),
 }
@@ -123,7 +126,7 @@ def test_every_subject_is_attacked_at_the_same_price(
 ) -> None:
     spent = set()
     for subject in subjects.values():
-        if attack.family == "adaptive" and not subject.spiking:
+        if attack.family in ("adaptive", "image_prior") and not subject.spiking:
             continue  # nothing to fit: the ANN is the network that the attack works towards
         result = attack.run(subject, CHEAP, 0)
         spent.add((result.gradient_steps, result.queries))
@@ -183,3 +186,26 @@ def test_the_gradient_of_many_images_is_computed_part_by_part(
     (whole,) = torch.autograd.grad(target_loss([model], images, labels).sum(), images)
     assert found.abs().max() > 0
     torch.testing.assert_close(found, whole)
+
+
+def test_the_reading_that_answers_like_the_file_is_inverted(
+    subjects: dict[str, Subject], tiny_budget: Budget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the first of them nor the last."""
+    subject = subjects["converted"]
+    plain = subject.reconverted()
+    wrong = random_weights(plain, 0)
+    graphs = {"relu": wrong, "relu_finetuned": plain, "clipped_relu": wrong}
+    readings = tuple(Reconversion(name, graph, 3, "") for name, graph in graphs.items())
+    monkeypatch.setattr(reconversion, "reconversions", lambda *_: readings)
+    made = BY_NAME["image_prior"].run(subject, tiny_budget, 0)
+    assert made.details["view"] == "relu_finetuned"
+    assert made.queries == 256 + 3
+
+
+def test_what_decides_the_images_is_in_their_key() -> None:
+    shared = {"start.py", "kernel.cpp", "convert.py", "config.py", "reference.py", "datasets.py"}
+    names = {path.name for path in sources()}
+    assert names >= shared | {"image_prior.py", "reconversion.py", "reconvert.py"}
+    assert not names & {"training.py", "summary.py", "sheets.py"}
+    assert {path.name for path in sources("privatesnn")} - names >= {"training.py", "encoder.py"}
