@@ -14,6 +14,7 @@ from compiler.ir.geometry import Array, in_parts
 from compiler.ir.run_ann import run_ann
 from compiler.ir.snn import SnnGraph
 from compiler.judge import Judge
+from compiler.kept_answers import KeptAnswers
 from sim.reference import simulate
 from sim.results import SimulationResult
 from sim.synops import operation_tables
@@ -30,15 +31,17 @@ def evaluate_stages(
     encrypted: SnnGraph,
     chip: ChipGraph,
     progress: Sequence[Progress],
+    kept: KeptAnswers,
 ) -> tuple[list[dict[str, Any]], SimulationResult]:
     """Rows for ann, converted, encrypted and integer, and the integer simulator's result.
 
     progress: of the three spiking networks in this order, in images.
     """
     images, steps = judge.images_nchw, converted.timesteps
+    before = kept.answers("converted", lambda: run_snn(converted, images, progress[0]).argmax(1))
+    after = kept.answers("encrypted", lambda: run_slayer(encrypted, images, progress[1]).argmax(1))
     rows = [judge.row("ann", judge.teacher_nk.argmax(1), None)]
-    rows.append(judge.row("converted", run_snn(converted, images, progress[0]).argmax(1), steps))
-    rows.append(judge.row("encrypted", run_slayer(encrypted, images, progress[1]).argmax(1), steps))
+    rows += [judge.row("converted", before, steps), judge.row("encrypted", after, steps)]
     result = simulate(chip, images, fan_outs=operation_tables(chip), progress=progress[2])
     rows.append(judge.row("integer", result.predictions_n, steps))
     return rows, result

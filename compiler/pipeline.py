@@ -210,9 +210,10 @@ def _content(run: Run, stage: Stage) -> list[str]:
 
 
 def _begin_again(run: Run, index: int) -> None:
-    """Forget this stage and all after it, half-done training among them."""
-    if index <= STAGE_NAMES.index("encrypt"):
-        run.folder.stage_file(steps.CHECKPOINT).unlink(missing_ok=True)
+    """Forget this stage and all after it, and what is half done of them."""
+    for name, file in (("encrypt", steps.CHECKPOINT), ("evaluate", steps.ANSWERS)):
+        if index <= STAGE_NAMES.index(name):
+            run.folder.stage_file(file).unlink(missing_ok=True)
     _outdate(run, index)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,8 +15,10 @@ from compiler.config import CompileConfig
 from compiler.errors import AgreementError, DataError, Problem
 from compiler.ir.ann import AnnGraph, InputAffine
 from compiler.ir.chip import ChipGraph
+from compiler.ir.geometry import Array
 from compiler.ir.snn import Encoding, SnnGraph
 from compiler.ir.synthetic import SyntheticSet
+from compiler.kept_answers import KeptAnswers
 from compiler.parts import parts
 from compiler.request import CompileRequest, Model
 from compiler.run_folder import RunFolder, key_of, proving, rejected
@@ -24,7 +27,7 @@ from compiler.store import load, save
 ANN, LOWERED, SYNTHETIC = "ann.safetensors", "lowered.safetensors", "synthetic.safetensors"
 LOWERED_POOLS, MATCHED = "lowered_pools.safetensors", "matched.safetensors"
 CONVERTED, ENCRYPTED, CHIP = "converted.safetensors", "encrypted.safetensors", "chip.safetensors"
-CHECKPOINT = "encrypt.checkpoint"
+CHECKPOINT, ANSWERS = "encrypt.checkpoint", "evaluate.json"
 REPORT_FILES = ("report.json", "resources.json", "report.html")
 EVALUATION_SCHEMA = 2
 """Raised when the stage `evaluate` finds more than before, so that it runs again."""
@@ -312,9 +315,13 @@ def evaluate_step(run: Run, tell: Tell) -> Results:
     in_lava = _lava_samples(run, chip, judge, tell)
     of_lava, *of_stages, of_fewer = parts(tell.progress, _evaluation_lengths(judge, in_lava))
     # first, since it may fail for reasons outside this program
-    lava = _lava_row(run, judge, in_lava, of_lava)
-    rows, result = evaluation.evaluate_stages(judge, converted, run.encrypted(), chip, of_stages)
+    kept = _kept_answers(run, judge)
+    lava = _lava_row(run, judge, in_lava, kept, of_lava)
+    rows, result = evaluation.evaluate_stages(
+        judge, converted, run.encrypted(), chip, of_stages, kept
+    )
     fewer = timesteps.accuracy_by_timestep(chip, judge, result, of_fewer)
+    kept.path.unlink(missing_ok=True)
     return {
         "evaluation": judge.describe(),
         "stages": [*rows, *([lava] if lava else [])],
@@ -389,17 +396,29 @@ def _judge(run: Run, ann: AnnGraph) -> Any:
     return judge_by_synthetic(run.synthetic(), reason)
 
 
-def _lava_row(
-    run: Run, judge: Any, count: int, progress: Callable[[int, int], None]
-) -> Results | None:
-    from compiler.verification import verify_lava
+def _kept_answers(run: Run, judge: Any) -> KeptAnswers:
+    """What an interrupted evaluation of these networks on these images left."""
+    networks = [run.folder.records[stage].files for stage in ("convert", "encrypt", "export")]
+    images = hashlib.sha256(np.ascontiguousarray(judge.images_nchw).data).hexdigest()
+    return KeptAnswers(
+        run.folder.stage_file(ANSWERS), key_of(__version__, EVALUATION_SCHEMA, networks, images)
+    )
 
+
+def _lava_row(
+    run: Run, judge: Any, count: int, kept: KeptAnswers, progress: Callable[[int, int], None]
+) -> Results | None:
     if not count:
         return None
-    images = judge.images_nchw[:count]
-    with proving(run.folder.model):
-        _, result = verify_lava(run.folder.model, images, progress=progress)
-    row: Results = judge.row("lava", result.predictions_n, result.timesteps)
+
+    def answers() -> Array:
+        from compiler.verification import verify_lava
+
+        with proving(run.folder.model):
+            _, result = verify_lava(run.folder.model, judge.images_nchw[:count], progress=progress)
+        return result.predictions_n
+
+    row: Results = judge.row("lava", kept.answers(f"lava-{count}", answers), run.chip().timesteps)
     return row
 
 

@@ -236,6 +236,33 @@ def test_half_a_training_of_another_network_is_not_taken(
     assert trained == [1, 2]
 
 
+def test_an_evaluation_goes_on_with_the_answers_that_it_has(
+    finished: Path, whole_run: Any, export: Any, command: list[str], monkeypatch: Any
+) -> None:
+    """Interrupted in the integer simulator, when converted and trained network have answered."""
+    from compiler import evaluation
+
+    same = ("--out", finished, "--eval", "digits", "--samples", 20, "--lava-samples", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "simulate", interrupt)
+        assert export(*command, *same, "--from", "evaluate").status == 130
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "run_slayer", interrupt)
+        assert export(*command, *same).status == 0
+        assert export(*command, *same, "--from", "evaluate").status == 130
+    assert export(*command, *same).status == 0
+    assert not (finished / "private" / "evaluate.json").exists()
+    rows, expected = (
+        json.loads((folder / "report.json").read_text())["stages"]
+        for folder in (finished, whole_run[0])
+    )
+    assert rows == [row for row in expected if row["name"] != "lava"]
+
+
+def interrupt(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def wait_for(child: Any, stage: str, seconds: float = 120) -> None:
     """Until the line of the stage before appears."""
     names = [entry.name for entry in pipeline.STAGES]
