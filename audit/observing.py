@@ -13,13 +13,16 @@ from compiler.chip.execute import run_graph
 from compiler.ir.chip import ChipGraph
 
 _AT_ONCE = 64
+_EXACT_STEPS = 2048
+"""A count over so many time-steps, a power of two, has no more than float16's 11 digits."""
 
 
 @dataclass(frozen=True)
 class Observed:
-    """What the spiking network did on some images: float32 tensors.
+    """What the spiking network did on some images.
 
-    rates: for every hidden layer (N, C, H, W), spikes a step; answers: (N, classes).
+    rates: for every hidden layer (N, C, H, W), spikes a step, float32 or, where it holds them
+    exactly, float16: they are by far the largest; answers: float32 (N, classes).
     """
 
     images: Tensor
@@ -40,6 +43,7 @@ def observe(graph: ChipGraph, images: Tensor) -> Observed:
     """Run the file's integers on images (N, C, H, W) in [0, 1] and keep every layer's rates."""
     if graph.timesteps is None or graph.encoding is None:
         raise ValueError(f"{graph.name} has no time-steps or no input code")
+    exact = torch.float16 if graph.timesteps <= _EXACT_STEPS else torch.float32
     rates: list[list[Tensor]] = [[] for _ in graph.layers[:-1]]
     answers = []
     for begin in range(0, len(images), _AT_ONCE):
@@ -47,6 +51,6 @@ def observe(graph: ChipGraph, images: Tensor) -> Observed:
         runs = list(run_graph(graph, encode(part, graph.timesteps, graph.encoding, begin)))
         for kept, run in zip(rates, runs, strict=False):
             mean = run.spikes_tnhwc.mean(0, dtype=np.float32)
-            kept.append(torch.from_numpy(np.moveaxis(mean, -1, 1).copy()))
+            kept.append(torch.from_numpy(np.moveaxis(mean, -1, 1).copy()).to(exact))
         answers.append(torch.from_numpy(runs[-1].voltage_nhwc.reshape(len(part), -1)).float())
     return Observed(images, tuple(torch.cat(parts) for parts in rates), torch.cat(answers))

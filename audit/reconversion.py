@@ -106,7 +106,7 @@ def rescaled(graph: AnnGraph, seen: Observed) -> AnnGraph:
         with torch.no_grad():
             outputs = step(outputs)
         if isinstance(layer, Relu):
-            goal = next(rates).reshape(outputs.shape)
+            goal = next(rates).float().reshape(outputs.shape)
             synapse = layers.pop()
             if not isinstance(synapse, (Conv2d, Dense)):
                 raise ValueError(f"{layer.name} follows no synapse")

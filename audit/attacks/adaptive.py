@@ -153,7 +153,7 @@ def fit_transfers(module: AnnModule, seen: Observed) -> None:
     with torch.no_grad():
         for index, layer in enumerate(module.graph.layers):
             if isinstance(layer, Relu):
-                rates = next(hidden)[:_FITTED].reshape(outputs.shape)
+                rates = next(hidden)[:_FITTED].float().reshape(outputs.shape)
                 module.steps[index] = fit_transfer(outputs, rates)
                 outputs = rates
             else:
@@ -191,7 +191,7 @@ def _imitate(
             group["lr"] = _RATE * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
         chosen = torch.randint(len(seen.images), (_BATCH,), generator=generator)
         rates, answers = _outputs(module, seen.images[chosen])
-        goals = [rate[chosen] for rate in seen.rates]
+        goals = [rate[chosen].float() for rate in seen.rates]
         errors = [_relative(found, goal) for found, goal in zip(rates, goals, strict=True)]
         goal = centred(seen.answers[chosen]) / scale
         loss = functional.mse_loss(centred(answers) * gain, goal) + sum(errors) / len(errors)
