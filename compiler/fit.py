@@ -5,7 +5,7 @@ from __future__ import annotations
 from compiler.config import AUTO, ConversionConfig
 from compiler.ir.ann import AnnGraph
 from compiler.resources import estimate, require
-from compiler.resources.chips import CHIPS
+from compiler.resources.chips import CHIP_NAMES, CHIPS, ChipName
 
 
 def refuse_what_does_not_fit(
@@ -29,15 +29,30 @@ def refuse_what_does_not_fit(
     return pools
 
 
-def chips_that_cannot_hold(network: AnnGraph, timesteps: int) -> list[str]:
-    """A sentence for every chip of which the network breaks a hard rule."""
+def chips_that_cannot_hold(
+    network: AnnGraph, timesteps: int, pools: AnnGraph | None = None
+) -> list[str]:
+    """A sentence for every chip of which the network breaks a hard rule.
+
+    pools: the same network with neurons for its pools, which may be a way out.
+    """
     lines = []
-    for name, chip in CHIPS.items():
-        violations = estimate(network, name, timesteps).violations
-        layers = dict.fromkeys(broken.problem.layer for broken in violations if broken.hard)
-        if layers:
-            lines.append(
-                f"{chip.title} cannot hold it as it is (layer {', '.join(layers)}): the report "
-                f"says why, and --target {name} would refuse it"
-            )
+    for name in CHIP_NAMES:
+        chip = CHIPS[name]
+        layers = _layers_too_large(network, name, timesteps)
+        if not layers:
+            continue
+        way_out = ""
+        if pools is not None and not _layers_too_large(pools, name, timesteps):
+            way_out = "; with neurons for its pools (--set convert.pools=neurons) it can"
+        lines.append(
+            f"{chip.title} cannot hold it as it is (layer {', '.join(layers)}): the report "
+            f"says why, and --target {name} would refuse it{way_out}"
+        )
     return lines
+
+
+def _layers_too_large(network: AnnGraph, chip: ChipName, timesteps: int) -> list[str]:
+    """Layers that break a hard rule of the chip."""
+    violations = estimate(network, chip, timesteps).violations
+    return list(dict.fromkeys(broken.problem.layer for broken in violations if broken.hard))

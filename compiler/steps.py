@@ -153,7 +153,10 @@ def lower_step(run: Run, tell: Tell) -> Results:
     run.folder.stage_file(LOWERED_POOLS).unlink(missing_ok=True)
     if offered is not None:
         save(offered, run.folder.stage_file(LOWERED_POOLS))
-    doubts = [] if target else fit.chips_that_cannot_hold(lowered.graph, config.most_timesteps)
+    asked, other = lowered.graph, offered
+    if config.pools == "neurons" and offered is not None:
+        asked, other = offered, None
+    doubts = [] if target else fit.chips_that_cannot_hold(asked, config.most_timesteps, other)
     for note in (*lowered.notes, *doubts):
         tell.note(note)
     checks = {LOWERED: lowered, LOWERED_POOLS: pools}

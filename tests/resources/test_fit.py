@@ -77,3 +77,10 @@ def test_the_command_refuses_before_it_makes_images(
     assert "cannot hold" not in capsys.readouterr().out
     assert run([*command, "--to", "lower"]) == 0
     assert "Loihi 1 cannot hold it as it is" in " ".join(capsys.readouterr().out.split())
+
+
+def test_neurons_for_pools_are_named_as_a_way_out_where_they_are_one() -> None:
+    (line,) = chips_that_cannot_hold(WIDE, 32, SMALL)
+    assert line.endswith("with neurons for its pools (--set convert.pools=neurons) it can")
+    assert chips_that_cannot_hold(WIDE, 32, WIDE) == chips_that_cannot_hold(WIDE, 32)
+    assert chips_that_cannot_hold(SMALL, 32, WIDE) == []
