@@ -183,13 +183,19 @@ def test_a_network_of_the_paper_is_trained_and_then_compiled(
         )  # fmt: skip
 
 
-def test_the_network_of_a_trial_does_not_stand_in_for_the_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    trained: list[tuple[str, ...]] = []
-    monkeypatch.setattr(paper, "run_python", lambda *arguments: trained.append(arguments))
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """Commands that train ANNs; none is run, and compiles are finished at once."""
+    commands: list[tuple[str, ...]] = []
+    monkeypatch.setattr(paper, "run_python", lambda *arguments: commands.append(arguments))
     monkeypatch.setattr(compiles, "run", lambda *_: None)
     monkeypatch.setattr(paper, "report_of", lambda _: FINISHED)
+    return commands
+
+
+def test_the_network_of_a_trial_does_not_stand_in_for_the_whole(
+    tmp_path: Path, trained: list[tuple[str, ...]], capsys: pytest.CaptureFixture[str]
+) -> None:
     trial = ["cifar10-vgg16", "--out", str(tmp_path), "--samples", "9", "--epochs", "1"]
     assert paper.main(trial) == paper.main(trial) == 0
     assert paper.main(["cifar10-vgg16", "--out", str(tmp_path)]) == 2
@@ -198,12 +204,8 @@ def test_the_network_of_a_trial_does_not_stand_in_for_the_whole(
 
 
 def test_the_recipe_of_the_ann_can_be_chosen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, trained: list[tuple[str, ...]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trained: list[tuple[str, ...]] = []
-    monkeypatch.setattr(paper, "run_python", lambda *arguments: trained.append(arguments))
-    monkeypatch.setattr(compiles, "run", lambda *_: None)
-    monkeypatch.setattr(paper, "report_of", lambda _: FINISHED)
     given = ["cifar10-vgg9-bn", "--out", str(tmp_path), "--recipe"]
     assert paper.main([*given, "batch-norm-short"]) == 0
     (training,) = trained
