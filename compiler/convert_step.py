@@ -38,7 +38,7 @@ def convert_step(run: Run, tell: Tell) -> Results:
         pools = choose_pools(graphs, converted, images, config.pool_margin)
         matched, (conversion, choice) = pools.graph, pools.result
         tell.note(pools.in_words())
-    wanted = min(config.images, len(synthetic.pixels(synthetic.training)))
+    wanted = min(config.images, len(synthetic.images_nchw) - synthetic.held_out)
     if conversion.images < wanted:
         tell.note(
             f"thresholds are balanced on {conversion.images} images instead of {wanted}: the "

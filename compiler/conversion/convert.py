@@ -85,7 +85,7 @@ def convert(
             progress(len(tried), len(settings))
     if kept is None:
         raise ValueError("no thresholds to try")
-    return Conversion(kept, best, tuple(tried), count)
+    return Conversion(kept, best, tuple(tried), len(images))
 
 
 def threshold_settings(config: ConversionConfig) -> tuple[ThresholdSetting, ...]:

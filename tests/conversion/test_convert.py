@@ -84,6 +84,16 @@ def test_the_thresholds_nearest_to_the_ann_are_kept(
     assert len({candidate.divergence for candidate in tried}) > 1
 
 
+def test_the_images_of_balancing_are_counted(
+    digits: AnnGraph, images_of_digits: SyntheticSet, converted: Conversion
+) -> None:
+    """As many as were asked for, or as many as there are."""
+    there = len(images_of_digits.pixels(images_of_digits.training))
+    more = ConversionConfig(images=there + 1, timesteps=8, threshold_scales=(1.0,))
+    assert converted.images == 128 < there
+    assert convert(digits, images_of_digits, more, RATE).images == there
+
+
 @pytest.mark.parametrize("bad", [{"percentiles": (50.0, 99.0)}, {"threshold_scales": (0.1, 1.0)}])
 def test_bad_thresholds_are_not_kept(
     digits: AnnGraph, images_of_digits: SyntheticSet, bad: dict[str, tuple[float, float]]
