@@ -201,8 +201,9 @@ def _resemblance(data: AuditData, sets: dict[str, Array], seed: int) -> dict[str
     parts = (data.training, data.test)
     most = min(len(part) for part in parts)
     places = chosen_alike(parts[0].labels, parts[1].labels, most, seed)
-    members, others = (part.only(index) for part, index in zip(parts, places, strict=True))
-    members, others = (part.only(np.argsort(part.labels, kind="stable"))
-                       for part in (members, others))  # fmt: skip
+    members, others = (
+        part.only(index[np.argsort(part.labels[index], kind="stable")])
+        for part, index in zip(parts, places, strict=True)
+    )
     real = (members.images_nchw, others.images_nchw, members.labels)
     return {name: nearer_to_members(pixels, *real, seed) for name, pixels in sets.items()}

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from compiler import __version__, steps
+from compiler import __version__, evaluate_step, steps
 from compiler.convert_step import convert_step
 from compiler.errors import EnvironmentProblem, one_problem
 from compiler.request import CompileRequest, evaluation_key, model_key
@@ -98,9 +98,9 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "evaluate",
         "Measuring every stage",
-        steps.evaluate_step,
-        lambda run: [*evaluation_key(run.request), steps.EVALUATION_SCHEMA],
-        again=steps.images_changed,
+        evaluate_step.evaluate_step,
+        lambda run: [*evaluation_key(run.request), evaluate_step.EVALUATION_SCHEMA],
+        again=evaluate_step.images_changed,
     ),
     Stage(
         "report",
@@ -167,9 +167,13 @@ def _run_stages(run: Run, watcher: Watcher, first: str | None, last: str | None)
     if first:
         _begin_again(run, STAGE_NAMES.index(first))
     key = __version__
-    for index, stage in enumerate(STAGES[: stop + 1]):
+    for index, stage in enumerate(STAGES):
         key = key_of(key, stage.name, stage.settings(run))
-        if run.folder.finished(stage.name, key) and not stage.again(run):
+        if index > stop:
+            if not run.folder.made_with(stage.name, key):
+                _outdate(run, index)
+                break
+        elif run.folder.finished(stage.name, key) and not stage.again(run):
             watcher.skip(stage)
         elif stage.name in NETWORKS:
             _make_network(run, index, key, watcher)
@@ -178,19 +182,6 @@ def _run_stages(run: Run, watcher: Watcher, first: str | None, last: str | None)
             _run_stage(run, stage, key, watcher)
         if stage.name == LOAD:
             run.folder.write_settings(settings_text(run.request))
-        if stage.name in NETWORKS:
-            key = key_of(__version__, _content(run, stage))
-    _outdate_beyond(run, stop + 1, key)
-
-
-def _outdate_beyond(run: Run, index: int, key: str) -> None:
-    """Forget what was made after the last stage asked for, if it was made for other settings."""
-    for later, stage in enumerate(STAGES[index:], index):
-        key = key_of(key, stage.name, stage.settings(run))
-        record = run.folder.records.get(stage.name)
-        if record is None or record.key != key:
-            _outdate(run, later)
-            return
         if stage.name in NETWORKS:
             key = key_of(__version__, _content(run, stage))
 

@@ -89,10 +89,13 @@ class RunFolder:
 
     def finished(self, stage: str, key: str) -> bool:
         """Whether the stage was run with this key and its files are untouched."""
-        record = self.records.get(stage)
-        if record is None or record.key != key:
-            return False
-        return all(_matches(self.path / name, digest) for name, digest in record.files.items())
+        return self.made_with(stage, key) and all(
+            _matches(self.path / name, digest) for name, digest in self.records[stage].files.items()
+        )
+
+    def made_with(self, stage: str, key: str) -> bool:
+        """Whether the stage was run with this key, whatever became of its files."""
+        return stage in self.records and self.records[stage].key == key
 
     def record(
         self, stage: str, key: str, seconds: float, files: list[Path], results: dict[str, Any]

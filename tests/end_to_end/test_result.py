@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from compiler import steps
+from compiler import evaluate_step
 from compiler.errors import DataError
 from compiler.report import add_leakage
 from compiler.run_folder import file_hash
@@ -51,7 +51,7 @@ def test_lava_is_not_given_hours(
     finished: Path, export: Any, command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`verify` compares as many samples as were asked for; the accuracy needs one to be there."""
-    monkeypatch.setattr(steps, "MOST_LAVA_SECONDS", 0)
+    monkeypatch.setattr(evaluate_step, "MOST_LAVA_SECONDS", 0)
     asked = ("--eval", "digits", "--samples", 20, "--lava-samples", 2, "--from", "evaluate")
     outcome = export(*command, "--out", finished, *asked)
     assert outcome.status == 0, outcome.err
