@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -29,6 +29,10 @@ from benchmarks.compiles import (
     training_images,
     whole_numbers,
 )
+
+if TYPE_CHECKING:
+    from compiler.ir.ann import AnnGraph
+    from compiler.ir.chip import ChipGraph
 
 WITHOUT_DISTILLATION = ("--set", "encrypt.distill_share=0", "--set", "encrypt.hidden_weight=0")
 PUBLISHED = {"converted": "published, converted",
@@ -87,16 +91,14 @@ def _compiled(
     compile_like(folder, first, *flags)
     distilled = report_of(folder)
     apart = out / f"{name}-T{timesteps}-undistilled-{seed}"
-    compile_like(apart, folder, *flags, *WITHOUT_DISTILLATION)
-    told = accuracies(distilled)
+    compile_like(apart, folder, *flags, *WITHOUT_DISTILLATION, "--to", "verify")
+    told, beside = accuracies(distilled), _beside(distilled, folder, apart, seed, timesteps)
     return {
         "accuracy": {
             "ANN": told["ann"],
-            "converted with real training images": _with_real_images(
-                distilled["evaluation"]["data"], seed, timesteps, samples, folder
-            ),
+            "converted with real training images": beside["real"],
             "converted without data": told["converted"],
-            "trained without distillation, integers": accuracies(report_of(apart))["integer"],
+            "trained without distillation, integers": beside["undistilled"],
             "trained with distillation": told["encrypted"],
             "trained with distillation, integers": told["integer"],
         },
@@ -107,28 +109,50 @@ def _compiled(
     }
 
 
-def _with_real_images(
-    data: str, seed: int, timesteps: int, samples: int | None, folder: Path
-) -> float:
-    """Accuracy of the network whose thresholds were balanced on training images."""
+def _beside(
+    report: dict[str, Any], folder: Path, undistilled: Path, seed: int, timesteps: int
+) -> dict[str, float]:
+    """Accuracies, over the images of `report`, of the networks that no report is made of."""
     import numpy as np
 
-    from compiler.config import CompileConfig, with_overrides
-    from compiler.conversion import convert
+    from compiler import __version__
     from compiler.ir.ann import AnnGraph
-    from compiler.ir.snn import Encoding
-    from compiler.quantization import quantize
+    from compiler.kept_answers import KeptAnswers
+    from compiler.run_folder import file_hash, key_of
     from compiler.store import load
+    from netx_export import read_netx
     from sim.datasets import load_dataset
     from sim.reference import simulate
 
-    graph = load(AnnGraph, folder / "private" / "matched.safetensors")
+    data, samples = report["evaluation"]["data"], report["evaluation"]["samples"]
+    matched, model = folder / "private" / "matched.safetensors", undistilled / "model.net"
+    graph = load(AnnGraph, matched)
+    test = load_dataset(data, graph.input_shape, samples, seed)
+    key = key_of(__version__, file_hash(matched), file_hash(model), report["evaluation"]["sha256"])
+    kept = KeptAnswers(folder.with_name(f"{folder.name}.json"), key)
+    chips = {
+        "real": lambda: _with_real_images(graph, data, seed, timesteps),
+        "undistilled": lambda: read_netx(model).graph,
+    }
+    return {
+        name: float(np.mean(
+            kept.answers(name, lambda chip=chip: simulate(chip(), test.images_nchw).predictions_n)
+            == test.labels
+        ))
+        for name, chip in chips.items()
+    }  # fmt: skip
+
+
+def _with_real_images(graph: AnnGraph, data: str, seed: int, timesteps: int) -> ChipGraph:
+    """The network whose thresholds were balanced on training images."""
+    from compiler.config import CompileConfig, with_overrides
+    from compiler.conversion import convert
+    from compiler.ir.snn import Encoding
+    from compiler.quantization import quantize
+
     config = with_overrides(CompileConfig(seed=seed), {"convert": {"timesteps": timesteps}})
     real = training_images(data, graph, 2 * config.synthesize.held_out, seed)
-    network = convert(graph, real, config.convert, Encoding("rate", seed)).graph
-    test = load_dataset(data, graph.input_shape, samples, seed)
-    answers = simulate(quantize(network), test.images_nchw).predictions_n
-    return float(np.mean(answers == test.labels))
+    return quantize(convert(graph, real, config.convert, Encoding("rate", seed)).graph)
 
 
 def _published(subject: str, out: Path, seed: int, timesteps: int, ann: Path) -> dict[str, float]:
