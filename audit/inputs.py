@@ -1,70 +1,27 @@
-"""What an audit needs before it starts: a finished compile, both parts of the data, judges.
-
-Everything that is missing is said at once, with a remedy.
-"""
+"""What an audit needs beside a finished compile: both parts of the data, and judges."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from audit.judges.judge import Judge, find_judges
-from compiler.errors import (
-    CompilerError,
-    DataError,
-    EnvironmentProblem,
-    ModelError,
-    Problem,
-    one_problem,
-)
-from compiler.files import read_object
+from compiler.errors import DataError, one_problem
+from compiler.finished_run import FinishedRun
 
 if TYPE_CHECKING:
     from compiler.ir.ann import AnnGraph
     from compiler.ir.geometry import Shape
     from sim.datasets import Dataset
 
-FILES = (
-    "model.net",
-    "manifest.json",
-    "report.json",
-    "resources.json",
-    *(
-        f"private/{name}.safetensors"
-        for name in ("ann", "matched", "synthetic", "converted", "encrypted", "chip")
-    ),
-)
-"""Files of a finished compile that the audit, or the page with its results, reads."""
-
 PRIVATE = Path("private") / "audit"
 """Where the images made by the attacks lie, inside RUN_DIR."""
 
-LOCK_SECONDS = 1
-
 MOST_SEEN = 0.5
 """Largest share of the test images that may be training images."""
-
-
-@dataclass(frozen=True)
-class FinishedRun:
-    """A compile's folder: its report, the SHA-256 of its model.net and of all files read."""
-
-    path: Path
-    report: dict[str, Any]
-    model_hash: str
-    hashes: dict[str, str]
-
-    @property
-    def private(self) -> Path:
-        """Folder of the audit's own private files; made when first asked for."""
-        folder = self.path / PRIVATE
-        folder.mkdir(exist_ok=True)
-        return folder
 
 
 @dataclass(frozen=True)
@@ -81,110 +38,6 @@ class AuditData:
     test_part: Dataset
     class_names: tuple[str, ...]
     notes: tuple[str, ...]
-
-
-def open_finished_run(path: Path) -> FinishedRun:
-    """Read the folder of a finished compile.
-
-    Raises ModelError listing every file that is missing, or where model.net is not the
-    file that the compile wrote.
-    """
-    from compiler.run_folder import file_hash
-
-    if not path.is_dir():
-        raise one_problem(
-            ModelError,
-            "there is no compile to audit",
-            str(path),
-            "no such folder",
-            "the folder that a compile wrote (--out)",
-            "compile a network first: python -m compiler.export --out DIR",
-        )
-    problems = list(_missing_files(path))
-    if not problems:
-        read = (name for name in FILES if not name.endswith(".json"))
-        hashes = {name: file_hash(path / name) for name in read}
-        problems = list(_changed_files(path, hashes))
-    if problems:
-        raise ModelError("the compile cannot be audited", problems)
-    report = _read_json(path / "report.json")
-    return FinishedRun(path, report, hashes["model.net"], hashes)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return read_object(path)
-    except (OSError, ValueError) as error:
-        raise _damaged(path, str(error)) from error
-
-
-def _damaged(path: Path, found: str) -> CompilerError:
-    return one_problem(
-        ModelError,
-        "the compile cannot be audited",
-        str(path),
-        found,
-        "the file that the compile wrote",
-        "compile again into this folder: stages that are still whole are read again",
-    )
-
-
-def _missing_files(path: Path) -> Iterator[Problem]:
-    if not (path / "private").is_dir():
-        yield Problem(
-            str(path / "private"),
-            "no such folder",
-            "the folder of the trained network and the synthetic images, beside model.net",
-            "audit where the compile was made; model.net alone does not say what to compare with",
-        )
-        return
-    for name in FILES:
-        if not (path / name).is_file():
-            yield Problem(
-                str(path / name),
-                "no such file",
-                "every file of a finished compile",
-                "let the compile finish: the same command goes on where it stopped",
-            )
-
-
-def _changed_files(path: Path, hashes: dict[str, str]) -> Iterator[Problem]:
-    """Files whose bytes are not those that the manifest noted."""
-    content = _read_json(path / "manifest.json")
-    noted: dict[str, str] = {}
-    try:
-        for stage in content["stages"].values():
-            noted |= stage["files"]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(path / "manifest.json", f"no stages with their files ({error!r})") from error
-    for name, digest in hashes.items():
-        if noted.get(name) != digest:
-            yield Problem(
-                str(path / name),
-                f"SHA-256 {digest[:12]}..., where the compile wrote "
-                f"{noted.get(name, 'nothing')[:12]}",
-                "the file that the compile wrote",
-                "compile again into this folder, or restore the file",
-            )
-
-
-@contextmanager
-def locked(run: FinishedRun) -> Iterator[None]:
-    """Keep compiles and other audits out of the folder; EnvironmentProblem if one is at work."""
-    from filelock import FileLock, Timeout
-
-    try:
-        with FileLock(run.path / "private" / "lock", timeout=LOCK_SECONDS):
-            yield
-    except Timeout:
-        raise one_problem(
-            EnvironmentProblem,
-            "the folder is in use",
-            str(run.path),
-            "a compile or an audit at work in it",
-            "one at a time in a folder",
-            "wait for it to end",
-        ) from None
 
 
 def load_parts(run: FinishedRun, ann: AnnGraph, spec: str | None) -> AuditData:

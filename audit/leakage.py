@@ -55,17 +55,18 @@ def leakage(json_file: Path | None, pictures: bool, quiet: bool, **options: Any)
     into RUN_DIR/private/audit, and a section of RUN_DIR/report.html. An interrupted audit goes on
     where it stopped.
     """
-    from audit.inputs import locked, open_finished_run
     from audit.measure import run_audit
     from audit.plan import Request
     from audit.show import QuietScreen, Screen, show
+    from compiler.finished_run import open_finished_run
+    from compiler.run_folder import locked
 
     if json_file is not None:
         check_writable(json_file)
     command = shlex.join(["python", "-m", "audit.leakage", *sys.argv[1:]])
     screen = QuietScreen() if quiet else Screen(stderr=to_stdout(json_file))
     try:
-        with locked(open_finished_run(options["run_dir"])):
+        with locked(open_finished_run(options["run_dir"]).path):
             outcome = run_audit(Request(command=command, **options), screen)
             written = _write(options["run_dir"], outcome, pictures)
     finally:

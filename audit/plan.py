@@ -9,10 +9,11 @@ from pathlib import Path
 from audit.assess import Features
 from audit.attacks import ATTACKS, FULL, QUICK, Attack, Budget
 from audit.cache import Cache, code_key
-from audit.inputs import AuditData, FinishedRun, load_judges_for, load_parts, open_finished_run
+from audit.inputs import PRIVATE, AuditData, load_judges_for, load_parts
 from audit.judges.judge import Judge
 from audit.subjects import Subject, load_subjects
 from compiler.errors import UsageError, one_problem
+from compiler.finished_run import FinishedRun, open_finished_run
 from compiler.ir.ann import AnnGraph
 from compiler.ir.chip import ChipGraph
 from compiler.run_folder import key_of
@@ -80,7 +81,8 @@ def prepare(request: Request) -> Audit:
     data = load_parts(run, ann, request.data)
     judges = load_judges_for(data, ann, request.judges)
     inception = InceptionFeatures(request.inception) if request.inception else None
-    cache, key = Cache(run.private), key_of(code_key(), request.seed)
+    (run.path / PRIVATE).mkdir(exist_ok=True)
+    cache, key = Cache(run.path / PRIVATE), key_of(code_key(), request.seed)
 
     def keep(name: str, decided_by: object, make: Callable[[], ChipGraph]) -> ChipGraph:
         return cache.graph(name, key_of(key, decided_by), make)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from audit.attacks.common import Meter
 from audit.attacks.distil import train
 from audit.observing import Observed
 from audit.reconvert import Activation, with_gains, with_unit_logits
-from audit.subjects import Subject
+from audit.subjects import SUBJECTS, Subject
 from compiler.config import SynthesisConfig
 from compiler.ir.ann import AnnGraph, AnnLayer, Conv2d, Dense, Relu
 from compiler.ir.geometry import Array, frozen
@@ -65,8 +66,12 @@ class WeightDistance:
     cosine: float
 
 
+@lru_cache(maxsize=len(SUBJECTS))
 def reconversions(subject: Subject, seed: int) -> tuple[Reconversion, ...]:
-    """Every reading of a subject's integers, plain and clipped; the ANN as the two plain ones."""
+    """Every reading of a subject's integers, plain and clipped; the ANN as the two plain ones.
+
+    Made once: the answers of all readings are told, and an attack inverts the best of them.
+    """
     return tuple(made for kind in ACTIVATIONS for made in _readings(subject, kind, seed))
 
 

@@ -55,9 +55,12 @@ _PERCENTILE = 99.0
 """Threshold balancing of the random network; which percentile is best for it means nothing."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
-    """A network under attack: the ANN as given, or integers as the chip holds them."""
+    """A network under attack: the ANN as given, or integers as the chip holds them.
+
+    Equal to itself alone; `fingerprint` says whether two hold the same network.
+    """
 
     name: str
     network: AnnGraph | ChipGraph

@@ -10,13 +10,10 @@ from typing import Any, Protocol
 
 from compiler import __version__, evaluate_step, steps
 from compiler.convert_step import convert_step
-from compiler.errors import EnvironmentProblem, one_problem
 from compiler.request import CompileRequest, evaluation_key, model_key
-from compiler.run_folder import RunFolder, file_hash, key_of, make_run_folder
+from compiler.run_folder import RunFolder, file_hash, key_of, locked, make_run_folder
 from compiler.settings import settings_text
 from compiler.steps import Run
-
-LOCK_SECONDS = 1
 
 
 @dataclass(frozen=True)
@@ -143,22 +140,10 @@ def compile_network(
     all after it.
     Raises a CompilerError; what was finished stays finished.
     """
-    from filelock import FileLock, Timeout
-
     folder = make_run_folder(request.out)
-    try:
-        with FileLock(folder.private / "lock", timeout=LOCK_SECONDS):
-            folder.take_up()
-            _run_stages(Run(request, folder), watcher, first, last)
-    except Timeout:
-        raise one_problem(
-            EnvironmentProblem,
-            "the output folder is in use",
-            "--out",
-            f"another compile at work in {request.out}",
-            "one compile at a time in a folder",
-            "wait for it to end, or choose another folder",
-        ) from None
+    with locked(request.out):
+        folder.take_up()
+        _run_stages(Run(request, folder), watcher, first, last)
     return folder
 
 

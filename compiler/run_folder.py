@@ -20,6 +20,7 @@ from compiler.errors import (
 from compiler.store import write_bytes, write_json
 
 MANIFEST_SCHEMA = 1
+LOCK_SECONDS = 1
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,25 @@ def make_run_folder(path: Path) -> RunFolder:
             "choose another folder, or change its permissions",
         ) from None
     return folder
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other programs out of DIR; EnvironmentProblem if one is at work in it."""
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(RunFolder(path).private / "lock", timeout=LOCK_SECONDS):
+            yield
+    except Timeout:
+        raise one_problem(
+            EnvironmentProblem,
+            "the folder is in use",
+            str(path),
+            "a compile or an audit at work in it",
+            "one at a time in a folder",
+            "wait for it to end, or choose another folder",
+        ) from None
 
 
 def _read_records(path: Path) -> dict[str, StageRecord]:

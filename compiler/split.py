@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from compiler.commandline import run_command
-from compiler.run_folder import RunFolder
+from compiler.run_folder import RunFolder, locked
 
 if TYPE_CHECKING:
     from compiler.ir.chip import ChipGraph
@@ -39,10 +39,13 @@ def split_run(run_dir: Path, layers: int, lava_samples: int, quiet: bool) -> Non
     RUN_DIR/private/host.net, the first layers, which turn images into its input spikes.
     Both are NetX files. The two together are proven to be the whole, spike for spike.
     """
-    found = split_files(run_dir, layers, lava_samples)
+    from compiler.finished_run import open_finished_run
+
+    folder = RunFolder(open_finished_run(run_dir).path)
+    with locked(folder.path):
+        found = split_files(folder, layers, lava_samples)
     if quiet:
         return
-    folder = RunFolder(run_dir)
     click.echo(f"{folder.device}: {found['device_layers']} layers, fed with binary spikes "
                f"{found['spikes_shape']} for {found['timesteps']} steps")  # fmt: skip
     click.echo(f"{folder.host}: {layers} of the first layers; keep it, "
@@ -52,36 +55,33 @@ def split_run(run_dir: Path, layers: int, lava_samples: int, quiet: bool) -> Non
                f"{found['lava_samples']}: {found['lava_mismatches']} different")  # fmt: skip
 
 
-def split_files(run_dir: Path, layers: int, lava_samples: int) -> dict[str, Any]:
+def split_files(folder: RunFolder, layers: int, lava_samples: int) -> dict[str, Any]:
     """Write the two files of a finished compile; returns on what they were compared.
 
-    They get their names when they are proven. Raises ModelError where the compile is not
-    finished, UsageError for a split that leaves no layer on a side, AgreementError if the parts
-    are not the whole.
+    They get their names when they are proven. Raises UsageError for a split that leaves no layer
+    on a side, AgreementError if the parts are not the whole.
     """
-    from audit.inputs import open_finished_run
     from compiler.ir.splitting import join, split
     from compiler.ir.synthetic import SyntheticSet
+    from compiler.steps import SYNTHETIC
     from compiler.store import load
     from netx_export import read_netx
     from sim.compare import compare_states, require_agreement
     from sim.reference import trace
 
-    run = open_finished_run(run_dir)
-    whole = read_netx(run_dir / "model.net")
+    whole = read_netx(folder.model)
     first, rest = split(whole.graph, layers)
-    names = RunFolder(run_dir)
-    synthetic = load(SyntheticSet, run.path / "private" / "synthetic.safetensors")
+    synthetic = load(SyntheticSet, folder.stage_file(SYNTHETIC))
     images = synthetic.pixels(synthetic.validation)[:COMPARED]
-    with TemporaryDirectory(prefix=".split-", dir=names.private) as unproven:
-        paths = [Path(unproven) / path.name for path in (names.host, names.device)]
+    with TemporaryDirectory(prefix=".split-", dir=folder.private) as unproven:
+        paths = [Path(unproven) / path.name for path in (folder.host, folder.device)]
         for graph, path in zip((first, rest), paths, strict=True):
             _write(graph, path, whole.deployment)
         host, device = (read_netx(path).graph for path in paths)
         found = compare_states(trace(join(host, device), images), trace(whole.graph, images))
         require_agreement(found, "the two parts", "the whole network")
         lava = _in_lava(paths[1], host, device, images[:lava_samples]) if lava_samples else None
-        for path, name in zip(paths, (names.host, names.device), strict=True):
+        for path, name in zip(paths, (folder.host, folder.device), strict=True):
             path.replace(name)
     return {
         "device_layers": len(device.layers),

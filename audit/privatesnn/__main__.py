@@ -47,11 +47,12 @@ def privatesnn(json_file: Path | None, quiet: bool, **options: Any) -> None:
     Writes DIR/audit.json, in the form of audit.leakage with the stages beside it, and contact
     sheets into DIR/private/audit. An interrupted run goes on where it stopped.
     """
-    from audit.inputs import PRIVATE, FinishedRun, locked
+    from audit.inputs import PRIVATE
     from audit.privatesnn.run import Request, run_baseline
     from audit.sheets import write_sheets
     from audit.show import QuietScreen, Screen, show
     from compiler.report import audit_file
+    from compiler.run_folder import locked
 
     out = options["out"]
     _check_folder(out)
@@ -64,7 +65,7 @@ def privatesnn(json_file: Path | None, quiet: bool, **options: Any) -> None:
     command = shlex.join(["python", "-m", "audit.privatesnn", *sys.argv[1:]])
     screen = QuietScreen() if quiet else Screen()
     try:
-        with locked(FinishedRun(out, {}, "", {})):
+        with locked(out):
             request = Request(settings=settings, command=command, **options)
             outcome = run_baseline(request, screen)
             outcome.fields["pictures"] = []

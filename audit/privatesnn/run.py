@@ -16,7 +16,7 @@ from audit import measure
 from audit.answers import Answers
 from audit.attacks import FULL, QUICK
 from audit.cache import Cache, code_key
-from audit.inputs import PRIVATE, FinishedRun, audit_data, load_judges_for
+from audit.inputs import PRIVATE, audit_data, load_judges_for
 from audit.measure import Outcome, Watcher
 from audit.plan import Audit, chosen_attacks
 from audit.plan import Request as AuditRequest
@@ -25,6 +25,7 @@ from audit.privatesnn.settings import Settings
 from audit.privatesnn.subject import check_homogeneous, float_subject
 from audit.reconversion import as_fields, weight_distances
 from audit.subjects import Subject
+from compiler.finished_run import FinishedRun
 from compiler.presets import find_preset
 from compiler.run_folder import file_hash, key_of
 

@@ -22,7 +22,7 @@ from compiler.ir.run_ann import run_ann
 from compiler.passes.fold_affine import fold_affine
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FloatSubject(Subject):
     """network: the plain re-conversion, for its shapes; snn: what answers; seed: of its noise."""
 

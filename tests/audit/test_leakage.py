@@ -366,7 +366,7 @@ def test_only_the_file_that_left_the_house(run_dir: Path, capsys: Any) -> None:
     shutil.rmtree(run_dir / "private")
     status, error = refused(capsys, run_dir)
     assert status == 1
-    assert "audit where the compile was made" in error
+    assert "work where the compile was made" in error
 
 
 def test_every_missing_file_is_named(run_dir: Path, capsys: Any) -> None:

@@ -112,6 +112,7 @@ def test_gains_scale_weights_and_bias() -> None:
 def test_readings_of_the_integers(subjects: dict[str, Subject]) -> None:
     data = load_dataset("digits", (1, 8, 8), 300)
     found = {made.name: made for made in reconversions(subjects["encrypted"], seed=0)}
+    assert reconversions(subjects["encrypted"], seed=0) == tuple(found.values()), "made twice"
     kinds = ("relu", "clipped_relu")
     assert list(found) == [
         f"{kind}{rest}" for kind in kinds for rest in ("", "_rescaled", "_finetuned")

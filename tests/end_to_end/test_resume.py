@@ -476,7 +476,7 @@ def test_two_compiles_in_one_folder(finished: Path, export: Any, command: list[s
     with FileLock(finished / "private" / "lock"):
         outcome = export(*command, "--out", finished)
     assert outcome.status == 1
-    assert "another compile at work" in outcome.err and "Traceback" not in outcome.err
+    assert "a compile or an audit at work" in outcome.err and "Traceback" not in outcome.err
 
 
 def test_a_damaged_manifest_or_checkpoint_costs_time_and_nothing_else(
