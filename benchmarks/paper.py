@@ -138,7 +138,7 @@ def as_table(found: list[dict[str, Any]]) -> list[list[str]]:
         line("spikes compared", lambda row: f"{row['spikes_compared']:,}"),
         line("of them different", lambda row: f"{row['spikes_different']:,}"),
         line("synaptic operations, millions", lambda row: f"{row['synops'] / 1e6:,.1f}"),
-        line(f"energy, {ENERGY_MODEL}, µJ", lambda row: f"{row['joules'] * 1e6:,.0f}"),
+        line(f"dynamic energy, {ENERGY_MODEL}, µJ", lambda row: f"{row['joules'] * 1e6:,.0f}"),
         *(
             line(f"cores of {chip}", lambda row, chip=chip: f"{row['cores'][chip]:,}")
             for chip in found[0]["cores"]

@@ -67,7 +67,7 @@ def rows(subject: str, out: Path, privatesnn: Path | None, **options: Any) -> No
     names = list(found[0]["accuracy"])
     table = [[name, *(_cell(found, name, t, "accuracy") for t in steps)] for name in names]
     table += [["synaptic operations, thousands", *(_cell(found, "synops", t) for t in steps)]]
-    table += [[f"energy, {ENERGY_MODEL}, µJ", *(_cell(found, "joules", t) for t in steps)]]
+    table += [[f"dynamic energy, {ENERGY_MODEL}, µJ", *(_cell(found, "joules", t) for t in steps)]]
     table += [["cores of Loihi 1", *(_cell(found, "cores", t) for t in steps)]]
     make_console().print(plain_table(["accuracy, %", *(f"T = {t}" for t in steps)], table))
 

@@ -98,7 +98,7 @@ def warnings(report: dict[str, Any]) -> list[str]:
     found = [
         *_evaluation_warnings(report["evaluation"]),
         *health_warnings(report["health"], neurons, report["timesteps"]),
-        *_bound_warnings(report["quantization"]),
+        *bound_warnings(report["quantization"]),
         *report["lowering"]["notes"],
         *broken_rules(report),
     ]
@@ -126,13 +126,22 @@ def _evaluation_warnings(evaluation: dict[str, Any]) -> list[str]:
     return [f"accuracy not measured: {note}" if evaluation["images"] == "synthetic" else note]
 
 
-def _bound_warnings(quantized: dict[str, Any]) -> list[str]:
-    return [
+def bound_warnings(quantized: dict[str, Any]) -> list[str]:
+    """Layers whose one-step sum, or whose current, could leave the bits that hold it."""
+    sums = [
         f"layer {bound['layer']}: if every input of one sign fired at once, the sum would be "
         f"{bound['worst_sum']}, beyond the {bound['accumulator_limit']} of Loihi 1's accumulator"
         for bound in quantized["bounds"]
         if not bound["fits_accumulator"]
     ]
+    currents = [
+        f"layer {bound['layer']}: if every input of one sign fired at every step, the current "
+        f"would reach {bound['state_share']:.1f} times what 24 bits hold, and wrap: raise "
+        "current_decay in [encrypt]"
+        for bound in quantized["bounds"]
+        if bound["state_share"] >= 1
+    ]
+    return sums + currents
 
 
 def _hashes(run: Run, results: dict[str, Any]) -> dict[str, str]:

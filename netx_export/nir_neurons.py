@@ -6,7 +6,8 @@ themselves:
 
     CubaLIF   I += dt/tau_syn * (w_in*S - I);   v += dt/tau_mem * (v_leak - v + r*I)
     LIF       v += dt/tau * (v_leak - v + r*S)
-    IF        v += r*S
+    IF        v += r*S      (no Euler step: NIR's equation is dv/dt = R*I; with r = 1 a spike adds
+                             its weight whole, as snnTorch and others read the node)
 
 Hence tau_syn = dt*4096/iDecay with w_in = tau_syn/dt, and tau_mem = dt*4096/vDecay with
 r = tau_mem/dt. Where vDecay is 0 and NIR's node has a leak, tau_mem is NO_LEAK steps.

@@ -59,11 +59,14 @@ def drive_from_images(
 
 
 def timesteps_for(graph: ChipGraph, timesteps: int | None) -> int:
-    """The given number of steps, or the graph's; UsageError if neither or no power of two."""
+    """The given number of steps, or the graph's; UsageError if neither or out of range.
+
+    Any number of steps: that Loihi 2 resets after a power of two of them binds no simulator.
+    """
     steps = timesteps if timesteps is not None else graph.timesteps
-    allowed = ", ".join(str(choice) for choice in TIMESTEP_CHOICES)
-    if steps not in TIMESTEP_CHOICES:
+    if steps is None or not 1 <= steps <= TIMESTEP_CHOICES[-1]:
         found = "no number of time-steps" if steps is None else f"{steps} time-steps"
+        allowed = f"1..{TIMESTEP_CHOICES[-1]}"
         raise one_problem(
             UsageError, "cannot simulate", graph.name, found, allowed, "give --timesteps"
         )

@@ -165,6 +165,9 @@ def _idle_discount(model: PublishedModel, layers: Sequence[Mapping[str, Any]]) -
 
 def _note(model: PublishedModel, traffic: Mapping[str, Traffic] | None) -> str:
     if model.kind == "arithmetic":
-        return "arithmetic alone on both sides; no memory traffic, no neuron updates"
+        return (
+            "additions of weights against multiply-adds; no memory traffic, and none of the "
+            "additions that a neuron makes at every step"
+        )
     sent = "one message a spike, no hops" if traffic is None else "messages and hops by core map"
     return f"dynamic energy of the chip ({sent}) against the ANN's arithmetic alone at 45 nm"

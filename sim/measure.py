@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
+from compiler.chip.fields import TIMESTEP_CHOICES
 from compiler.distributed import World
 from compiler.errors import Problem, UsageError
 from compiler.ir.chip import ChipGraph
@@ -105,7 +106,11 @@ def _open_parts(request: Request) -> NetxFile:
 
     file = open_network(request.network)
     second = file.graph.encoding == HOST
-    wrong = (*_part_problem(request, file, second), *_limit_problem(request))
+    wrong = (
+        *_part_problem(request, file, second),
+        *_limit_problem(request),
+        *_steps_problem(request, file.graph),
+    )
     if wrong:
         problems = [Problem(request.network.name, *words) for words in wrong]
         raise UsageError("the network cannot be run like that", problems)
@@ -147,6 +152,15 @@ def _limit_problem(request: Request) -> list[_Words]:
     return [("--time-limit with --backend reference", "a limit for lava or loihi2", remedy)]
 
 
+def _steps_problem(request: Request, graph: ChipGraph) -> list[_Words]:
+    steps = graph.timesteps if request.timesteps is None else request.timesteps
+    if request.backend != "loihi2" or steps is None or steps in TIMESTEP_CHOICES:
+        return []
+    allowed = f"a power of two from {TIMESTEP_CHOICES[0]} to {TIMESTEP_CHOICES[-1]}"
+    remedy = "give another --timesteps, or --backend reference or lava"
+    return [(f"--backend loihi2 with {steps} time-steps", allowed, remedy)]
+
+
 def _settings(graph: ChipGraph, request: Request) -> tuple[int | None, Encoding | None]:
     """Time-steps and code that are not the file's own; all that are missing in one error."""
     code = request.encoding
@@ -155,7 +169,7 @@ def _settings(graph: ChipGraph, request: Request) -> tuple[int | None, Encoding 
     where = request.network.name
     if graph.timesteps is None and request.timesteps is None:
         found = "a file without a deployment group, which does not say how many time-steps"
-        problems.append(Problem(where, found, "a power of two from 4 to 1024", "give --timesteps"))
+        problems.append(Problem(where, found, f"1..{TIMESTEP_CHOICES[-1]}", "give --timesteps"))
     if graph.encoding is None and encoding is None and graph.input_neurons is None:
         found = "a file without a deployment group, which does not name its input code"
         problems.append(Problem(where, found, "rate, poisson or latency", "give --encoding"))

@@ -37,8 +37,8 @@ def simulate_file(json_file: Path | None, quiet: bool, **options: Any) -> None:
 
     Prints accuracy, spikes, synaptic operations and energy from the backend's own spikes.
     `reference` is the integer simulator of this project; `lava` runs Lava's fixed-point
-    models on the CPU, with the same spikes, hundreds of times slower; `loihi2` needs
-    Intel's extension of Lava. Under torchrun the processes share the samples.
+    models on the CPU, with the same spikes, hundreds to thousands of times slower; `loihi2`
+    needs Intel's extension of Lava. Under torchrun the processes share the samples.
     """
     from sim.measure import Request, measure
     from sim.show import progress_bar, show

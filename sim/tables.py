@@ -13,7 +13,8 @@ Entries = Sequence[Mapping[str, Any]]
 ENERGY_COLUMNS = ("model, convention", "ANN as", "ANN", "SNN", "SNN takes", "w/o input layer")
 
 LATENCY_COLUMNS = (
-    "model", "latency", "at least", "steps", "a step", "slowest core in", "static", "energy x delay"
+    "model", "latency", "overlapped", "steps", "a step", "slowest core in", "static",
+    "energy x delay",
 )  # fmt: skip
 
 

@@ -61,9 +61,9 @@ BIAS_MANT = Field(
     -4096,
     4094,
     2,
-    "13-bit signed: LNC proc/lif/models.py:85; even so that an odd threshold is never met exactly",
+    "13-bit signed: LNC proc/lif/models.py:84; even so that an odd threshold is never met exactly",
 )
-BIAS_MANT_ANY = Field("bias mantissa", -4096, 4095, 1, "13-bit signed: LNC proc/lif/models.py:85")
+BIAS_MANT_ANY = Field("bias mantissa", -4096, 4095, 1, "13-bit signed: LNC proc/lif/models.py:84")
 V_TH_MANT = Field(
     "vThMant", 1, 131071, 1, "17-bit mantissa: NGL discretize.py:10-12; LNC proc/lif/models.py:257"
 )
@@ -76,19 +76,19 @@ HIDDEN_V_TH_MANT = Field(
     "SLAYER's 0.01 epsilon vanishes in float32 above it (LDL slayer/neuron/cuba.py:129-134)",
 )
 DECAY_ONE = 4096
-"""Decays are shares of this a step: LNC proc/lif/models.py:95-100."""
+"""Decays are shares of this a step: LNC proc/lif/models.py:105."""
 
-I_DECAY = Field("iDecay", 1, 4096, 1, "12 bits plus ds_offset 1: LNC proc/lif/models.py:93-96")
-V_DECAY = Field("vDecay", 0, 4095, 1, "12 bits: LNC proc/lif/models.py:84")
+I_DECAY = Field("iDecay", 1, 4096, 1, "12 bits plus ds_offset 1: LNC proc/lif/models.py:89-94")
+V_DECAY = Field("vDecay", 0, 4095, 1, "12 bits: LNC proc/lif/models.py:83")
 
 DECAY_BITS = 12
-"""Decays are fractions of 2**12: LNC proc/lif/models.py:103."""
+"""Decays are fractions of 2**12: LNC proc/lif/models.py:104."""
 
 STATE_SHIFT = 6
 """Activations, bias and threshold are shifted left by 6 bits: LNC proc/lif/models.py:107-108."""
 
 STATE_LIMIT = 1 << 23
-"""u and v are 24-bit signed: LNC proc/lif/models.py:100-101; u wraps, v clips at +-(2**23 - 1)."""
+"""u and v are 24-bit signed: LNC proc/lif/models.py:101-102; u wraps, v clips at +-(2**23 - 1)."""
 
 ACCUMULATOR_LIMIT = 1 << 15
 """Loihi 1: the weights arriving in one step must sum to within +-32768, else the 16-bit sum
@@ -102,7 +102,7 @@ TIMESTEP_CHOICES = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 LAVA_CONV_LIMIT = 127
 """Kernel size, stride, padding, dilation and groups are int8 in Lava's Conv
-(lava/proc/conv/models.py:26-31); larger values wrap without a word."""
+(lava/proc/conv/models.py:25-29); larger values wrap without a word."""
 
 
 def lava_conv_problems(layer: str, kernel: Pair, geometry: ConvGeometry) -> list[Problem]:

@@ -159,7 +159,9 @@ def one_step_sum_fits_the_accumulator(
                     layer.name,
                     f"weights of one sign that sum to {worst:,}",
                     f"less than {ACCUMULATOR_LIMIT:,} arriving in one step",
-                    "harmless unless nearly all inputs spike at once; else scale the layer down",
+                    f"it wraps, and Lava does not show it, once more than "
+                    f"{ACCUMULATOR_LIMIT / worst:.0%} of that arrive in one step: scale the layer "
+                    "down",
                 ),
             )
 

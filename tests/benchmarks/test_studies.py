@@ -147,7 +147,7 @@ def test_the_figures_of_a_network_of_the_paper() -> None:
         ["spikes compared", "2,000"],
         ["of them different", "0"],
         ["synaptic operations, millions", "3.0"],
-        ["energy, loihi1-davies-2018, µJ", "5"],
+        ["dynamic energy, loihi1-davies-2018, µJ", "5"],
         ["cores of Loihi 1", "7"],
         ["minutes of compile", "2"],
         ["largest memory, GB", "3.2"],

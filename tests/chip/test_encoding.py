@@ -20,7 +20,7 @@ def rate_by_formula(pixel: float, timesteps: int) -> list[int]:
     return [int((t + 1) * count // timesteps > t * count // timesteps) for t in range(timesteps)]
 
 
-@pytest.mark.parametrize("timesteps", [4, 16, 32, 128])
+@pytest.mark.parametrize("timesteps", [1, 4, 16, 32, 128])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_rate_is_the_formula(timesteps: int, dtype: type) -> None:
     eighths_of_a_step = np.arange(8 * timesteps + 1) / (8 * timesteps)  # ties among them
@@ -33,7 +33,7 @@ def test_rate_is_the_formula(timesteps: int, dtype: type) -> None:
         assert found == rate_by_formula(float(pixel), timesteps), pixel
 
 
-@pytest.mark.parametrize("timesteps", TIMESTEP_CHOICES)
+@pytest.mark.parametrize("timesteps", (*TIMESTEP_CHOICES, 1, 7, 100, 1023))
 def test_every_count_of_spikes_is_sent_and_spread_evenly(timesteps: int) -> None:
     table = rate_table(timesteps)
     counts = np.arange(timesteps + 1)

@@ -15,7 +15,7 @@ from compiler.chip.engine.run import Wanted, run_spikes
 from compiler.ir.chip import ChipLayer, CubaFields
 from compiler.ir.geometry import ConvGeometry, frozen
 
-STEPS, SAMPLES = 8, 3
+STEPS, SAMPLES = 11, 3
 QUICK = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

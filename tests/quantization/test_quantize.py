@@ -147,3 +147,22 @@ def test_the_edge_of_the_accumulator(inputs: int, fits: bool) -> None:
     (bound,) = step_bounds(ChipGraph("g", (inputs, 1, 1), (one,)))
     assert (bound.worst, bound.fits_accumulator) == (256 * inputs, fits)
     assert bound.accumulator_limit == ACCUMULATOR_LIMIT == 128 * 256
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(40, 4096))
+def test_no_current_leaves_its_bound(seed: int, decay: int) -> None:
+    """The worst input at every step, until the current moves no more."""
+    generator = np.random.default_rng(seed)
+    weight = frozen(generator.integers(-128, 127, (3, 4)) * 2, np.int32)
+    neuron = CubaFields(131071, decay, 0)
+    one = ChipLayer("d", "dense", (4, 1, 1), (3, 1, 1), weight, None, neuron)
+    (bound,) = step_bounds(ChipGraph("g", (4, 1, 1), (one,)))
+    limit, largest = bound.state_share * 2**23, 0
+    for row in np.concatenate([weight > 0, weight < 0]):
+        current = np.zeros(3, np.int64)
+        for _ in range(400):
+            kept = np.abs(current) * (4096 - decay) >> 12
+            current = np.sign(current) * kept + 64 * (weight @ row)
+            largest = max(largest, int(np.abs(current).max()))
+    assert 0.95 * limit <= largest <= limit

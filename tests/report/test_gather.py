@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from compiler.export import run
-from compiler.gather import FILES
+from compiler.gather import FILES, bound_warnings
 from sim.run import run as run_sim
 
 TINY = """
@@ -220,3 +220,12 @@ def test_the_privacy_page_says_of_every_file_whether_it_may_leave() -> None:
     for name, _, may_leave in FILES:
         lines = [line for line in table.splitlines() if f"`{name}" in line.split(" | ")[0]]
         assert any(("made to leave the house" in line) == may_leave for line in lines), name
+
+
+def test_sums_that_could_wrap_are_told() -> None:
+    bound = {"layer": "a", "worst_sum": 9, "accumulator_limit": 32768}
+    within = bound | {"fits_accumulator": True, "state_share": 0.9}
+    beyond = bound | {"layer": "b", "fits_accumulator": False, "state_share": 1.0}
+    sums, currents = bound_warnings({"bounds": [within, beyond]})
+    assert "layer b" in sums and "Loihi 1" in sums
+    assert "layer b" in currents and "current_decay" in currents

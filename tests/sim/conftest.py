@@ -274,7 +274,7 @@ def lava_cases(lava_tests: Path, pilotnet_bias: Any, ntidigits_spikes: Any) -> d
     mnist = generator.integers(64, 141, (2, 784, 1, 1), np.int32)
     files: dict[str, tuple[str, Drive, int | None]] = {
         "tiny": ("tiny.net", Drive(16, bias_nchw=tiny), None),
-        "mnist": ("mnist.net", Drive(16, bias_nchw=mnist), None),
+        "mnist": ("mnist.net", Drive(21, bias_nchw=mnist), None),  # no power of two
         "pilotnet": ("gts/pilotnet_lif/network.net", Drive(16, bias_nchw=pilotnet_bias), 3),
         "ntidigits": (
             "gts/ntidigits/ntidigits.net",

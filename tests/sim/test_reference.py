@@ -217,8 +217,9 @@ def test_settings_that_the_file_lacks_must_be_given(toy: ChipGraph, images: Any)
         simulate(foreign, images)
     with pytest.raises(UsageError, match="input code"):
         simulate(foreign, images, timesteps=16)
-    with pytest.raises(UsageError, match="12 time-steps"):
-        simulate(toy, images, timesteps=12)
+    for steps in (0, 1025):
+        with pytest.raises(UsageError, match=f"{steps} time-steps"):
+            simulate(toy, images, timesteps=steps)
     given_ = simulate(foreign, images, timesteps=16, encoding=Encoding())
     np.testing.assert_array_equal(given_.logits_nk, simulate(toy, images).logits_nk)
 

@@ -109,8 +109,8 @@ def test_a_foreign_file_needs_to_be_told_everything_it_does_not_say(
     assert "give --timesteps" not in refusal(
         capsys, 2, foreign, "--data", "digits", "--timesteps", "16"
     )
-    assert "13 time-steps" in refusal(
-        capsys, 2, foreign, "--data", "digits", "--timesteps", "13", "--encoding", "rate"
+    assert "1025 time-steps" in refusal(
+        capsys, 2, foreign, "--data", "digits", "--timesteps", "1025", "--encoding", "rate"
     )
     told = figures(foreign, "--data", "digits", "--timesteps", "16", "--encoding", "poisson",
                    "--seed", "7", "--samples", "30")  # fmt: skip
