@@ -3,7 +3,9 @@
 Layer sizes and the names of the parameters (features.N.weight, classifier.N.weight) are
 those of self_models/vgg.py in Intelligent-Computing-Lab-Yale/PrivateSNN at 074f7ad. That
 code defines the dense layers of VGG5 and VGG16 alone; the others take VGG16's. The
-variants ending in `-bn` put a batch-norm behind every convolution.
+variants ending in `-bn` put a batch-norm behind every convolution. Without it weights begin as
+in that code, normal with variance 2 / fan-in: torch's own, a sixth of that, leave the answers of
+VGG16 the same for all images, and its gradients at zero.
 """
 
 from __future__ import annotations
@@ -49,7 +51,12 @@ def vgg(
         "flatten": nn.Flatten(),
         "classifier": _classifier(channels * height * width, classes, 2 if name == "vgg5" else 1),
     }
-    return nn.Sequential(OrderedDict(parts))
+    network = nn.Sequential(OrderedDict(parts))
+    if not batch_norm:
+        for part in network.modules():
+            if isinstance(part, (nn.Conv2d, nn.Linear)):
+                nn.init.kaiming_normal_(part.weight)
+    return network
 
 
 def _features(

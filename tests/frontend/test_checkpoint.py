@@ -132,6 +132,18 @@ def test_vgg16_has_the_size_of_the_original():
     assert weights == 16_848_576
 
 
+@pytest.mark.parametrize("name", ["vgg9", "vgg16", "vgg16-bn"])
+def test_a_new_vgg_can_be_trained(name):
+    """Its answers differ between images, and every layer has a gradient."""
+    torch.manual_seed(0)
+    module = ARCHITECTURES[name]((3, 32, 32), 10)
+    logits = module(torch.rand(4, 3, 32, 32) * 2 - 1)
+    nn.functional.cross_entropy(logits, torch.arange(4)).backward()
+    assert logits.detach().std(0).mean() > 1e-2
+    for weight in (part for part in module.parameters() if part.dim() > 1):
+        assert weight.grad.norm() > 1e-4 * weight.detach().norm()
+
+
 def test_an_image_too_small_is_said_so(tmp_path):
     module = ARCHITECTURES["vgg5"]((3, 8, 8), 10)
     save_file(module.state_dict(), tmp_path / "n.safetensors")
