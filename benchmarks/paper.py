@@ -53,6 +53,11 @@ class Network:
     data: str
 
     @property
+    def usual_recipe(self) -> str:
+        """Of examples/train_ann.py, unless another is asked for."""
+        return "batch-norm" if self.batch_norm else "privatesnn"
+
+    @property
     def batch_norm(self) -> bool:
         """Whether it is trained with batch-norm, and hence may have biases."""
         return self.architecture.endswith("-bn")
@@ -149,10 +154,14 @@ def as_table(found: list[dict[str, Any]]) -> list[list[str]]:
 
 
 def _same_training(note: Path, network: Network, options: dict[str, Any]) -> None:
-    """Note what the ANN is trained with; UsageError where the one there has other settings."""
+    """Note what the ANN is trained with; UsageError where the one there has other settings.
+
+    Where the images lie is none of them: DIR may go to another machine.
+    """
     from compiler.commandline import write_json
 
-    asked = {"data": network.data, **{name: options[name] for name in TRAINING}}
+    asked = {name: options[name] for name in TRAINING}
+    asked["recipe"] = asked["recipe"] or network.usual_recipe
     known = json.loads(note.read_text()) if note.is_file() else asked
     if known != asked:
         raise click.UsageError(
@@ -179,10 +188,10 @@ def named(name: str, data: str | None) -> Network:
 
 
 def _train(network: Network, weights: Path, recipe: str | None, flags: list[str]) -> None:
-    usual, biases = ("batch-norm", []) if network.batch_norm else ("privatesnn", ["--no-bias"])
+    biases = [] if network.batch_norm else ["--no-bias"]
     run_python(
         str(ROOT / "examples" / "train_ann.py"), "--arch", network.architecture,
-        "--data", network.data, "--recipe", recipe or usual, *biases,
+        "--data", network.data, "--recipe", recipe or network.usual_recipe, *biases,
         "--mean", str(PIXELS), "--std", str(PIXELS),
         "--checkpoint", str(weights.with_suffix(".checkpoint")), "--out", str(weights), *flags,
     )  # fmt: skip

@@ -105,8 +105,8 @@ def machine_problem(error: Exception) -> CompilerError | None:
             "memory",
             (str(error) or "none left").splitlines()[0],
             "what is free",
-            "ask for less: fewer images or time-steps, a smaller encrypt.memory_gb; or use a "
-            "machine with more",
+            "ask for less: fewer images or time-steps, a smaller batch, a smaller "
+            "encrypt.memory_gb; or use a machine with more",
         )
     if isinstance(error, OSError) and error.errno in _OF_MACHINE:
         return one_problem(

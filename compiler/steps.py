@@ -191,7 +191,9 @@ def encrypt_step(run: Run, tell: Tell) -> Results:
 
     path = run.folder.stage_file(CHECKPOINT)
     made = [run.folder.records[stage].files for stage in ("synthesize", "convert")]
-    key = key_of(__version__, made, asdict(run.config.encrypt), run.config.seed)
+    # memory_gb may change on the way: it decides the order of sums alone
+    settings = asdict(run.config.encrypt) | {"memory_gb": None}
+    key = key_of(__version__, made, settings, run.config.seed)
     checkpoints = Checkpoints(path, key)
     encryption = encrypt_together(
         run.request.world,

@@ -18,7 +18,8 @@ learning rate, label smoothing and a running average of the weights; `batch-norm
 Nesterov's momentum and one cycle up to 0.1, for architectures ending in -bn, 60 epochs of them,
 and `batch-norm-short` the same in 12 epochs, up to 0.2 and in batches of 256, for a machine without
 a GPU. Uses all processor cores, and the GPU where torch finds one. With --checkpoint FILE the state
-is kept after every epoch and every five minutes, and the same command goes on from there.
+is kept after epochs, half a minute apart at least, and every five minutes within one, and the same
+command goes on from there.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from compiler.errors import (
     EnvironmentProblem,
     Problem,
     UsageError,
+    machine_problem,
     one_problem,
 )
 from compiler.frontend import ARCHITECTURES
@@ -92,6 +94,12 @@ def main(arguments: Sequence[str]) -> int:
     except CompilerError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_status
+    except (MemoryError, OSError, RuntimeError) as error:
+        problem = machine_problem(error)
+        if problem is None:
+            raise
+        sys.stderr.write(f"{problem}\n")
+        return problem.exit_status
     except KeyboardInterrupt:
         kept = options.checkpoint if options.checkpoint and options.checkpoint.exists() else None
         sys.stderr.write(
@@ -252,7 +260,8 @@ def scale_and_shift(
 def scaled(data: Dataset, normalise: tuple[Array, Array]) -> Array:
     """Return the images as the network is fed them."""
     scale, shift = (part.astype("float32")[:, None, None] for part in normalise)
-    images: Array = data.images_nchw * scale + shift
+    images: Array = data.images_nchw * scale
+    images += shift
     return images
 
 

@@ -31,24 +31,27 @@ def _decayed(state: torch.Tensor, keep: int) -> torch.Tensor:
     return kept * state.sign()
 
 
-class _State:
-    """u and v (n, m), int32, and their step."""
+def _wrapped(state: torch.Tensor) -> torch.Tensor:
+    """u within 24 bits."""
+    state = torch.where(state > STATE_LIMIT, state - 2 * STATE_LIMIT, state)
+    return torch.where(state <= -STATE_LIMIT, state + 2 * STATE_LIMIT, state)
 
-    def __init__(self, drive: torch.Tensor, bias: torch.Tensor, constants: NeuronConstants) -> None:
-        self.constants = constants
-        self.u = torch.zeros(drive.shape[1:], dtype=torch.int32, device=drive.device)
-        self.v = torch.zeros_like(self.u)
-        self.bias = (bias * STATE_SCALE).to(torch.int32)
 
-    def step(self, drive: torch.Tensor) -> torch.Tensor:
-        """v before reset after one step of `drive` (n, m)."""
-        arriving = (drive * _GRID).round().to(torch.int32) * (STATE_SCALE // _GRID)
-        u = _decayed(self.u, self.constants.keep_current) + arriving
-        u = torch.where(u > STATE_LIMIT, u - 2 * STATE_LIMIT, u)
-        self.u = torch.where(u <= -STATE_LIMIT, u + 2 * STATE_LIMIT, u)
-        v = _decayed(self.v, self.constants.keep_voltage) + self.u + self.bias
-        self.v = v.clamp(-_TOP, _TOP)
-        return self.v
+def _added(drive: torch.Tensor, bias: torch.Tensor, constants: NeuronConstants) -> torch.Tensor:
+    """What each step adds to v, int32 (t, n, m): u and the bias.
+
+    All steps at once where u keeps nothing: on a GPU it is the number of operations that takes
+    the time, not their size.
+    """
+    arriving = (drive * _GRID).round().to(torch.int32).mul_(STATE_SCALE // _GRID)
+    if constants.keep_current:
+        u = torch.zeros_like(arriving[0])
+        for now in arriving:
+            u = _wrapped(_decayed(u, constants.keep_current) + now)
+            now.copy_(u)
+    else:
+        arriving = _wrapped(arriving)
+    return arriving.add_((bias * STATE_SCALE).to(torch.int32))
 
 
 def _surrogate(voltage: torch.Tensor, constants: NeuronConstants) -> torch.Tensor:
@@ -64,15 +67,13 @@ class _Fire(torch.autograd.Function):  # type: ignore[misc]
     def forward(
         ctx: Any, drive: torch.Tensor, bias: torch.Tensor, constants: NeuronConstants
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        spikes, trace = torch.empty_like(drive), torch.empty_like(drive)
-        state = _State(drive, bias, constants)
-        for t in range(len(drive)):
-            voltage = state.step(drive[t])
-            fired = voltage > constants.threshold
-            trace[t] = voltage / STATE_SCALE
-            spikes[t] = fired
-            state.v = voltage.masked_fill(fired, 0)
-        ctx.save_for_backward(trace)
+        voltages = _added(drive, bias, constants)
+        v = torch.zeros_like(voltages[0])
+        for now in voltages:
+            now.add_(_decayed(v, constants.keep_voltage)).clamp_(-_TOP, _TOP)
+            v = now.masked_fill(now > constants.threshold, 0)
+        spikes = (voltages > constants.threshold).to(drive.dtype)
+        ctx.save_for_backward(voltages / STATE_SCALE)
         ctx.constants = constants
         return spikes, spikes.sum(0)
 
@@ -82,15 +83,16 @@ class _Fire(torch.autograd.Function):  # type: ignore[misc]
     ) -> tuple[torch.Tensor, torch.Tensor, None]:
         (trace,) = ctx.saved_tensors
         constants = ctx.constants
-        of_drive = torch.empty_like(trace)
-        of_u, of_v, of_bias = (torch.zeros_like(trace[0]) for _ in range(3))
-        for t in range(len(trace) - 1, -1, -1):
-            slope = _surrogate(trace[t], constants)
-            of_v = constants.share_voltage * of_v + slope * (of_spikes[t] + of_counts)
-            of_u = constants.share_current * of_u + of_v
-            of_bias = of_bias + of_v
-            of_drive[t] = of_u
-        return of_drive, of_bias.sum(0), None
+        of_voltages = _surrogate(trace, constants).mul_(of_spikes + of_counts)
+        of_v = torch.zeros_like(trace[0])
+        for now in reversed(of_voltages.unbind()):
+            of_v = now.add_(of_v, alpha=constants.share_voltage)
+        of_bias = of_voltages.sum((0, 1))
+        if constants.keep_current:
+            of_u = torch.zeros_like(trace[0])
+            for now in reversed(of_voltages.unbind()):
+                of_u = now.add_(of_u, alpha=constants.share_current)
+        return of_voltages, of_bias, None
 
 
 class _ReadOut(torch.autograd.Function):  # type: ignore[misc]
@@ -100,11 +102,12 @@ class _ReadOut(torch.autograd.Function):  # type: ignore[misc]
     def forward(
         ctx: Any, drive: torch.Tensor, bias: torch.Tensor, constants: NeuronConstants
     ) -> torch.Tensor:
-        state = _State(drive, bias, constants)
-        for t in range(len(drive)):
-            state.step(drive[t])
+        added = _added(drive, bias, constants)
+        v = torch.zeros_like(added[0])
+        for now in added:
+            v = (_decayed(v, constants.keep_voltage) + now).clamp_(-_TOP, _TOP)
         ctx.weights = step_weights(len(drive), constants)
-        return state.v / STATE_SCALE
+        return v / STATE_SCALE
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:

@@ -19,7 +19,7 @@ from compiler.encryption.losses import answer_loss, reconversion
 from compiler.encryption.network import WEIGHT_SCALE, SlayerNetwork, Surrogate
 from compiler.errors import EnvironmentProblem, one_problem
 from compiler.ir.ann import AnnGraph
-from compiler.ir.device import compute_device
+from compiler.ir.device import compute_device, repeatable
 from compiler.ir.geometry import Array, in_parts
 from compiler.ir.run_ann import to_module
 from compiler.ir.snn import SnnGraph
@@ -120,6 +120,7 @@ class _Teacher:
         return outputs[-1].flatten(1), rates
 
 
+@repeatable()
 def encrypt(
     graph: AnnGraph,
     network: SnnGraph,

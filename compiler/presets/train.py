@@ -1,7 +1,7 @@
 """Train the networks kept with this package: python -m compiler.presets.train NAME.
 
 Writes NAME.safetensors and its model card NAME.md into this folder. With --checkpoint FILE
-the state is kept after every epoch and every five minutes, and the same command goes on from
+the state is kept after epochs and every five minutes, and the same command goes on from
 there. A developer's tool: the compile never runs it, and it alone in this package reads images
 of the world.
 """

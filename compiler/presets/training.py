@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compiler.errors import UsageError, one_problem
+from compiler.ir.device import compute_device, repeatable
 from compiler.ir.geometry import Array
 from compiler.presets.batch_norm import fold_batch_norm, with_batch_norm
 from compiler.presets.checkpoint import read_checkpoint, training_key, write_checkpoint
@@ -23,6 +24,9 @@ from compiler.store import KEEP_SECONDS
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+EPOCH_SECONDS = 30
+"""A state is not written after every epoch where epochs are short: it may take seconds."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Epoch:
         )
 
 
+@repeatable(tf32=True)
 def train(
     module: nn.Module,
     images_nchw: Array,
@@ -53,9 +58,10 @@ def train(
     """Train `module` in place and return the network to keep, in evaluation mode, on the CPU.
 
     images_nchw: float32 (N, C, H, W) in [0, 1]; labels: int64 (N,). Uses the GPU where
-    torch finds one. checkpoint: file that holds the state after every epoch, and every
-    KEEP_SECONDS within one; where it exists already, the training goes on from there, to the
-    same result on the same kind of machine, and reports the epochs passed once more. Raises
+    torch finds one. checkpoint: file that holds the state after an epoch, where the last was
+    EPOCH_SECONDS ago or more, after the last epoch, and every KEEP_SECONDS within one; where it
+    exists already, the training goes on from there, to the same result on the same kind of
+    machine, and reports the epochs passed once more. Raises
     UsageError where the file is of another training, or damaged, and where the largest shift
     moves an image out of itself.
     """
@@ -75,9 +81,12 @@ def train(
         if checkpoint is not None and key is not None:
             write_checkpoint(checkpoint, key, trainer.state(passed))
 
+    due = time.monotonic() + EPOCH_SECONDS
     for number in range(len(passed) + 1, settings.epochs + 1):
         passed.append(trainer.epoch(number, keep))
-        keep()
+        if number == settings.epochs or time.monotonic() >= due:
+            keep()
+            due = time.monotonic() + EPOCH_SECONDS
         report(passed[-1])
     kept = trainer.kept().to("cpu").eval()
     return fold_batch_norm(kept) if settings.batch_norm else kept
@@ -124,13 +133,15 @@ class _Trainer:
     ) -> None:
         import torch
 
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = compute_device()
         trained = with_batch_norm(module) if settings.batch_norm else module
         # Channels last is the quicker layout for convolutions on the CPU and on the GPU.
-        trained.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        trained.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.module = trained
-        self.images = torch.tensor(images_nchw, device=device)
-        self.targets = torch.tensor(labels, device=device)
+        self.images, self.targets = (
+            torch.as_tensor(array if array.flags.writeable else array.copy(), device=self.device)
+            for array in (images_nchw, labels)
+        )
         self.settings = settings
         steps = settings.epochs * -(-len(labels) // settings.batch)
         self.optimizer, self.schedule = _optimizer(trained, settings, steps)
@@ -156,7 +167,7 @@ class _Trainer:
             "schedule": self.schedule.state_dict(),
             "step": self.step,
             "random": torch.get_rng_state(),
-            "random_gpu": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "random_gpu": torch.cuda.get_rng_state(self.device) if self.on_gpu else None,
             "epochs": [asdict(epoch) for epoch in passed],
             "within": None if self.current is None else dict(vars(self.current)),
         }
@@ -175,8 +186,8 @@ class _Trainer:
         self.step = state["step"]
         self.current = _Pass(**state["within"]) if state.get("within") else None
         torch.set_rng_state(state["random"])
-        if torch.cuda.is_available() and state["random_gpu"]:
-            torch.cuda.set_rng_state_all(state["random_gpu"])
+        if self.on_gpu and isinstance(state["random_gpu"], torch.Tensor):
+            torch.cuda.set_rng_state(state["random_gpu"], self.device)
         return [Epoch(**epoch) for epoch in state["epochs"]]
 
     def epoch(self, number: int, keep: Callable[[], None]) -> Epoch:
@@ -206,6 +217,11 @@ class _Trainer:
             hook.remove()
         self.current = None
         return Epoch(number, self.settings.epochs, now.loss / size, now.hits / size, now.seconds)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the network is trained on a GPU."""
+        return self.device.type == "cuda"
 
     def kept(self) -> nn.Module:
         """Return the running average where there is one, otherwise the trained network."""

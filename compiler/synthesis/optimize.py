@@ -13,7 +13,7 @@ from torch.nn import functional
 from compiler.config import SynthesisConfig
 from compiler.errors import ModelError, one_problem
 from compiler.ir.ann import AnnGraph, Dense
-from compiler.ir.device import compute_device
+from compiler.ir.device import compute_device, repeatable
 from compiler.ir.run_ann import to_module
 from compiler.ir.synthetic import SyntheticSet
 from compiler.synthesis.start import start_images
@@ -33,6 +33,7 @@ _REACH = 2
 """Standard deviations after which the Gaussian is cut off."""
 
 
+@repeatable()
 def synthesize(
     graph: AnnGraph, config: SynthesisConfig, seed: int, progress: Progress | None = None
 ) -> SyntheticSet:

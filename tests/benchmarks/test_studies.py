@@ -214,6 +214,16 @@ def test_the_recipe_of_the_ann_can_be_chosen(
     assert "trained with" in capsys.readouterr().err
 
 
+def test_a_folder_goes_on_where_the_images_lie_elsewhere(
+    tmp_path: Path, trained: list[tuple[str, ...]]
+) -> None:
+    """And where the usual recipe is named."""
+    given = ["cifar100-vgg16-bn", "--out", str(tmp_path), "--data"]
+    assert paper.main([*given, "cifar100:/one"]) == 0
+    assert paper.main([*given, "cifar100:/other", "--recipe", "batch-norm"]) == 0
+    assert ["cifar100:/one" in trained[0], "cifar100:/other" in trained[1]] == [True, True]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

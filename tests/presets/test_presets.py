@@ -138,7 +138,12 @@ def trained(report=lambda epoch: None, checkpoint=None, settings=INTERRUPTIBLE):
     return train(module, *small_images(), settings, report, checkpoint)
 
 
-def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path):
+@pytest.mark.parametrize("apart", [-1.0, 1e6])
+def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path, monkeypatch, apart):
+    """From the epoch before, or from the beginning where epochs are short."""
+    from compiler.presets import training
+
+    monkeypatch.setattr(training, "EPOCH_SECONDS", apart)
     checkpoint = tmp_path / "state"
 
     def interrupt(epoch):
@@ -147,6 +152,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         trained(interrupt, checkpoint)
+    assert checkpoint.exists() == (apart < 0)
     reported = []
     continued = trained(reported.append, checkpoint)
     assert [epoch.number for epoch in reported] == [1, 2, 3]
