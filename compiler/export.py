@@ -50,6 +50,18 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{value!r} is no list of numbers such as 0.5,0.5,0.5", param, ctx)
 
 
+class _Shape(click.ParamType):  # type: ignore[type-arg]
+    """Channels, height, width."""
+
+    name = "C,H,W"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        parts = str(value).split(",")
+        if len(parts) != 3 or not all(re.fullmatch(r"[1-9]\d*", part, re.ASCII) for part in parts):
+            self.fail(f"{value!r} is no image size such as 3,32,32", param, ctx)
+        return tuple(int(part) for part in parts)
+
+
 class _Timesteps(click.ParamType):  # type: ignore[type-arg]
     """A number, or the word that has it chosen."""
 
@@ -81,6 +93,8 @@ class _Path(click.Path):
 @click.option("--mean", type=_Numbers(), help="Normalisation: subtracted from pixels in [0, 1].")
 @click.option("--std", type=_Numbers(), help="Normalisation: pixels are divided by it.")
 @click.option("--layout", type=click.Choice(["nchw", "nhwc"]), help="Axis order of an ONNX input.")
+@click.option("--input-shape", type=_Shape(),
+              help="Size of the images, where the model does not tell.")  # fmt: skip
 @click.option("--timesteps", type=_Timesteps(),
               help="Time-steps a sample, a power of two [32]; auto: as few as agree.")  # fmt: skip
 @click.option("--encoding", type=click.Choice(["rate", "poisson", "latency"]), help="Input code.")

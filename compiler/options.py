@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from compiler.config import CompileConfig
 from compiler.configure import configure, read_tables
 from compiler.errors import Problem, UsageError
 from compiler.presets import DEFAULT_PRESET, Preset, find_preset
@@ -29,14 +30,12 @@ def make_request(options: Mapping[str, Any], command: str) -> CompileRequest:
     """
     given = {name: value for name, value in options.items() if value is not None}
     given = _with_tables(given)
-    _check_options(given)
-    preset = _preset(given)
-    _check_early(given.get("evaluation"), given.get("target"))
+    preset, config = _checked(given)
     evaluation = given.get("evaluation", preset.data if preset else None)
     return CompileRequest(
         model=_model(given, preset),
         out=Path(given["out"]) if "out" in given else Path("runs") / _name(given, preset),
-        config=configure(given, preset),
+        config=config,
         evaluation=None if _is_none(evaluation) else evaluation,
         evaluation_optional="evaluation" not in given,
         samples=given.get("samples"),
@@ -56,6 +55,29 @@ def _with_tables(given: dict[str, Any]) -> dict[str, Any]:
     for text in assignments:
         tables = merged(tables, read_assignment(text))
     return with_file(given, tables)
+
+
+def _checked(given: Mapping[str, Any]) -> tuple[Preset | None, CompileConfig]:
+    """The preset and the settings; UsageError with everything that is wrong with the options."""
+    wrong: list[UsageError] = []
+
+    def attempt(step: Callable[[], Any]) -> Any:
+        try:
+            return step()
+        except UsageError as error:
+            wrong.append(error)
+        return None
+
+    attempt(lambda: _check_options(given))
+    preset = attempt(lambda: _preset(given))
+    attempt(lambda: _check_early(given.get("evaluation"), given.get("target")))
+    config = attempt(lambda: configure(given, preset))
+    if len(wrong) > 1:
+        problems = [problem for error in wrong for problem in error.problems]
+        raise UsageError("the compile cannot be done as asked", problems)
+    if wrong:
+        raise wrong[0]
+    return preset, config
 
 
 def _preset(given: Mapping[str, Any]) -> Preset | None:
@@ -98,7 +120,7 @@ def _check_options(given: Mapping[str, Any]) -> None:
         )
     problems += [
         Problem(name, "an empty text", "a name", f"name the {name}, or leave it out")
-        for name in ("model", "out")
+        for name in ("model", "out", "name")
         if given.get(name) == ""
     ]
     layout = given.get("layout", LAYOUTS[0])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from difflib import get_close_matches
 from typing import Any
 
-from compiler.config import COUNT, SWITCH, TEXT
+from compiler.config import COUNT, SWITCH, TEXT, CompileConfig, with_overrides
 from compiler.errors import Problem, UsageError, one_problem
 from compiler.request import CompileRequest
 
@@ -32,6 +33,7 @@ FILE_FLAGS: Mapping[str, tuple[str, str]] = {
     "mean": ("mean", _NUMBERS),
     "std": ("std", _NUMBERS),
     "layout": ("layout", TEXT),
+    "input-shape": ("input_shape", _COUNTS),
     "input_shape": ("input_shape", _COUNTS),
     "class_names": ("class_names", _TEXTS),
     "name": ("name", TEXT),
@@ -45,6 +47,8 @@ FILE_FLAGS: Mapping[str, tuple[str, str]] = {
     "pictures": ("pictures", SWITCH),
 }
 """Name in a file, the flag's own -> name of the option, and what its value must be."""
+
+_SETTINGS = tuple(vars(CompileConfig()))
 
 _TWICE = {"timesteps": ("convert", "timesteps"), "recipe": ("encrypt", "recipe")}
 """Flags that are settings too, which a file may give only once."""
@@ -76,6 +80,7 @@ def _split(tables: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     for name, value in tables.items():
         if name not in FILE_FLAGS or isinstance(value, Mapping):
             rest[name] = value
+            problems += _misplaced(name, value)
             continue
         option, kind = FILE_FLAGS[name]
         if not _fits(value, kind):
@@ -83,8 +88,37 @@ def _split(tables: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         options[option] = tuple(value) if kind in _LISTS and isinstance(value, list) else value
     problems += [_given_twice(name) for name in _TWICE if _stands_twice(name, tables)]
     if problems:
-        raise UsageError("the configuration has settings that do not fit", problems)
+        unknown = {problem.found for problem in problems}
+        problems += [one for one in _setting_problems(rest) if one.found not in unknown]
+        raise UsageError("the configuration has settings that do not exist or do not fit", problems)
     return options, rest
+
+
+def _misplaced(name: str, value: Any) -> list[Problem]:
+    """A name at the top that no flag and no setting has; flags that stand below a table."""
+    if isinstance(value, Mapping):
+        own = set(vars(getattr(CompileConfig(), name))) if name in _SETTINGS else set(value)
+        where = "above the first table"
+        return [
+            Problem(name, f"setting {one}", f"flags {where}", f"move it {where}")
+            for one in value
+            if one in FILE_FLAGS and one not in own
+        ]
+    if name in _SETTINGS:
+        return []
+    flags = ", ".join(flag for flag in FILE_FLAGS if flag != "input_shape")
+    allowed = f"a flag ({flags}), seed, or a table"
+    near = get_close_matches(name.replace("_", "-"), (*FILE_FLAGS, *_SETTINGS), 1)
+    remedy = f"write {near[0]}, if that was meant" if near else "correct or remove it"
+    return [Problem("--config", f"setting {name}", allowed, remedy)]
+
+
+def _setting_problems(tables: Mapping[str, Any]) -> tuple[Problem, ...]:
+    try:
+        with_overrides(CompileConfig(), dict(tables))
+    except UsageError as error:
+        return tuple(error.problems)
+    return ()
 
 
 def _fits(value: Any, kind: str) -> bool:
@@ -169,7 +203,7 @@ def _flags(request: CompileRequest) -> dict[str, Any]:
         "mean": model.mean,
         "std": model.std,
         "layout": model.layout,
-        "input_shape": model.input_shape,
+        "input-shape": model.input_shape,
         "class_names": model.class_names,
         "name": model.name,
         "target": request.target,

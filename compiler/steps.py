@@ -132,10 +132,11 @@ def _read_model(model: Model) -> AnnGraph:
 def lower_step(run: Run, tell: Tell) -> Results:
     """Rewrite the ANN, check every pass, and refuse what a named chip cannot hold."""
     from compiler import fit
-    from compiler.passes import lower, pools_as_neurons
+    from compiler.passes import check_classifier, lower, pools_as_neurons
 
     graph = run.ann()
     lowered = lower(graph)
+    check_classifier(lowered.graph, run.config.seed)
     pools = pools_as_neurons(graph, lowered.graph)
     target, config = run.request.target, run.config.convert
     offered = pools.graph if pools is not None else None

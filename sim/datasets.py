@@ -127,7 +127,8 @@ def load_dataset(
 ) -> Dataset:
     """Read the images that `spec` names (see this module's docstring).
 
-    input_shape: (C, H, W) that the images must have, or None for any. samples: that many
+    input_shape: (C, H, W) that the images must have, or None for any; (K, 1, 1) is a network of
+    vectors, for which images of K numbers are flattened in C, H, W order. samples: that many
     images, evenly over the classes, chosen by `seed`; None for all, or for `at_most` of
     them. classes: number of classes that labels must stay below, or None for what the data
     set itself says.
@@ -135,7 +136,9 @@ def load_dataset(
     UsageError where `spec` names no kind of data.
     """
     name = IN_MEMORY if isinstance(spec, ArrayImages) else spec
-    source = spec if isinstance(spec, ArrayImages) else _reader(spec)(part, input_shape)
+    vector = input_shape is not None and input_shape[1:] == (1, 1)
+    wanted = None if vector else input_shape
+    source = spec if isinstance(spec, ArrayImages) else _reader(spec)(part, wanted)
     _check_labels(name, source, classes)
     if samples is None and at_most is not None:
         samples = min(at_most, len(source.labels_n))
@@ -144,6 +147,8 @@ def load_dataset(
     else:
         index_n = choose_evenly(source.labels_n, samples, seed, name)
     images_nchw = source.read(index_n)
+    if input_shape is not None and vector and images_nchw[0].size == input_shape[0]:
+        images_nchw = images_nchw.reshape(-1, *input_shape)
     _check_shape(name, images_nchw, input_shape)
     images_nchw.setflags(write=False)
     return Dataset(

@@ -181,20 +181,14 @@ def _settings(graph: ChipGraph, request: Request) -> tuple[int | None, Encoding 
 
 
 def _load(request: Request, graph: ChipGraph) -> Dataset:
-    """The images; flattened in C, H, W order for a network whose input is a vector."""
-    shape = graph.input_shape
-    flat = shape[1:] == (1, 1)
-    data = load_dataset(
+    return load_dataset(
         request.data,
-        None if flat else shape,
+        graph.input_shape,
         request.samples,
         request.seed,
         classes=graph.layers[-1].neurons,
         at_most=AT_MOST.get(request.backend),
     )
-    if flat and data.images_nchw[0].size == shape[0]:
-        return replace(data, images_nchw=data.images_nchw.reshape(-1, *shape))
-    return data
 
 
 def _run(

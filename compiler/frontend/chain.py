@@ -220,7 +220,7 @@ class ChainBuilder:
             self.shape = output_shape(layer, self.shape)
         except ValueError as misfit:
             found, allowed = misfit.args
-            self.problem(layer.name, found, allowed, "check the input shape (C, H, W) given")
+            self.problem(layer.name, found, allowed, "check the image's size, --input-shape C,H,W")
             self.shape = None
 
     def _unique(self, name: str) -> str:

@@ -144,7 +144,16 @@ def _mismatches(module: nn.Module, checkpoint: Checkpoint) -> list[Problem]:
         there = f"shape {found[name]}" if name in found else "missing"
         allowed = f"shape {wanted[name]}" if name in wanted else "no tensor of this name"
         problems.append(Problem(name, there, allowed, remedy))
-    return problems
+    return problems + [
+        Problem(
+            name,
+            f"numbers of the type {str(tensor.dtype).removeprefix('torch.')}",
+            "floating-point numbers",
+            "write the weights of the float network; the compiler rounds them itself",
+        )
+        for name, tensor in sorted(checkpoint.tensors.items())
+        if name in wanted and not (name.endswith(IGNORED_SUFFIX) or tensor.is_floating_point())
+    ]
 
 
 def _fill(module: nn.Module, checkpoint: Checkpoint) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import operator
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -123,7 +125,12 @@ def _from_factory(text: str, input_shape: Shape | None) -> tuple[nn.Module, Shap
 
     module_name, _, factory_name = text.rpartition(":")
     try:
-        made: Any = getattr(importlib.import_module(module_name), factory_name)()
+        with redirect_stdout(sys.stderr):  # --json - has the standard output for itself
+            made: Any = getattr(importlib.import_module(module_name), factory_name)()
+    except SystemExit as error:
+        raise _bad_factory(
+            text, f"code that ends the program (exit status {error.code})"
+        ) from error
     except Exception as error:  # the user's code runs here and may raise anything
         raise _bad_factory(text, f"{type(error).__name__}: {error}") from error
     if not isinstance(made, nn.Module):
@@ -157,7 +164,7 @@ def _bad_factory(text: str, found: str) -> Exception:
         text,
         found,
         "an importable function without arguments that returns a torch.nn.Module",
-        "check the name, and that the folder is on PYTHONPATH",
+        "check the name, that the folder is on PYTHONPATH, and that importing it runs no program",
     )
 
 

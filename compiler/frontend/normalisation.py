@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -19,17 +19,28 @@ def normalisation(
 ) -> Normalisation | None:
     """Return (x - mean) / std as scale and shift per channel, None where nothing was given.
 
-    Raises UsageError for a wrong number of values or a std that is not positive.
+    Raises UsageError for a wrong number of values, a std that is not positive, and for those of
+    pixels that are not in [0, 1].
     """
     if mean is None and std is None:
         return None
-    means = _per_channel("--mean", mean if mean is not None else [0.0], channels)
-    stds = _per_channel("--std", std if std is not None else [1.0], channels)
-    if not np.all(stds > 0):
-        raise one_problem(
-            UsageError, "wrong option", "--std", str(list(stds)), "positive numbers", "check --std"
-        )
+    given = {"--mean": [0.0] if mean is None else mean, "--std": [1.0] if std is None else std}
+    problems = [
+        problem
+        for option, values in given.items()
+        for problem in _problems(option, values, channels)
+    ]
+    if problems:
+        raise UsageError("wrong options", problems)
+    means, stds = (
+        np.broadcast_to(np.asarray(values, np.float64), (channels,)).copy()
+        for values in given.values()
+    )
     _check_single_precision(means, stds)
+    if np.all(means > 1) and np.all(stds > 1):
+        found = f"{list(means)} and {list(stds)}, which are of pixels from 0 to 255"
+        allowed, remedy = "those of pixels in [0, 1]", "divide all of them by 255"
+        raise one_problem(UsageError, "wrong options", "--mean, --std", found, allowed, remedy)
     return 1 / stds, -means / stds
 
 
@@ -47,15 +58,10 @@ def _check_single_precision(means: Array, stds: Array) -> None:
         raise UsageError("the normalisation is beyond single precision", problems)
 
 
-def _per_channel(option: str, values: Sequence[float], channels: int) -> Array:
+def _problems(option: str, values: Sequence[float], channels: int) -> Iterator[Problem]:
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.shape not in ((1,), (channels,)) or not np.isfinite(numbers).all():
-        raise one_problem(
-            UsageError,
-            "wrong option",
-            option,
-            f"{list(values)}",
-            f"{channels} finite numbers, one a channel, or a single one",
-            f"give {option} one number a channel",
-        )
-    return np.broadcast_to(numbers, (channels,)).copy()
+        allowed = f"{channels} finite numbers, one a channel, or a single one"
+        yield Problem(option, f"{list(values)}", allowed, f"give {option} one number a channel")
+    elif option == "--std" and not np.all(numbers > 0):
+        yield Problem(option, str(list(values)), "positive numbers", "check --std")

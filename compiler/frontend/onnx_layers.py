@@ -12,6 +12,7 @@ from compiler.frontend.pooling import pool_geometry
 from compiler.ir.geometry import Array, ConvGeometry, Pair, Shape
 
 Reader = Callable[[Walk, OnnxNode, Activation], "Activation | None"]
+_AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 UNLIMITED = 3e38  # exporters write the largest float32 for "no limit"
 
 
@@ -98,11 +99,14 @@ def _behind(walk: Walk, x: Activation) -> Activation | None:
 
 def _geometry(node: OnnxNode, shape: Shape, kernel: Pair) -> ConvGeometry:
     """Return stride, padding, dilation and groups of Conv or AveragePool."""
-    stride = tuple(node.attributes.get("strides", (1, 1)))
-    dilation = tuple(node.attributes.get("dilations", (1, 1)))
+    stride, dilation = (_pair(node, name, (1, 1)) for name in ("strides", "dilations"))
+    if _pair(node, "kernel_shape", kernel) != kernel:
+        raise ValueError(f"kernel_shape {node.attributes['kernel_shape']} for weights {kernel}")
     top, left, bottom, right = node.attributes.get("pads", (0, 0, 0, 0))
     padding = ((top, bottom), (left, right))
     automatic = node.attributes.get("auto_pad", "NOTSET")
+    if automatic not in _AUTO_PADS:
+        raise ValueError(f"auto_pad {automatic}")
     if automatic in ("SAME_UPPER", "SAME_LOWER"):
         rows, columns = (
             _same(shape[1 + axis], kernel[axis], stride[axis], dilation[axis]) for axis in range(2)
@@ -112,11 +116,19 @@ def _geometry(node: OnnxNode, shape: Shape, kernel: Pair) -> ConvGeometry:
     elif automatic == "VALID":
         padding = ((0, 0), (0, 0))
     return ConvGeometry(
-        (stride[0], stride[1]),
+        stride,
         padding,
-        (dilation[0], dilation[1]),
+        dilation,
         int(node.attributes.get("group", 1)),
     )
+
+
+def _pair(node: OnnxNode, name: str, usual: Pair) -> Pair:
+    """Two numbers above 0; ValueError otherwise."""
+    rows, columns = (int(number) for number in node.attributes.get(name, usual))
+    if min(rows, columns) < 1:
+        raise ValueError(f"{name} {[rows, columns]}")
+    return rows, columns
 
 
 def _same(size: int, kernel: int, stride: int, dilation: int) -> int:
@@ -159,6 +171,8 @@ def _dense(
 ) -> Activation | None:
     """Append weight (out, in) over the last axis: a dense layer, or a 1x1 convolution."""
     *lead, features = x.index.shape
+    if weight.ndim != 2:
+        raise ValueError(f"weights of shape {weight.shape}")
     if weight.shape[1] != features:
         walk.problem(
             node,
@@ -227,6 +241,12 @@ def minimum(walk: Walk, node: OnnxNode, x: Activation) -> Activation | None:
     return walk.same(x)
 
 
+def sigmoid(walk: Walk, node: OnnxNode, x: Activation) -> Activation | None:
+    """Refuse Sigmoid; at the end it need only be left out."""
+    walk.refuse(node, kind="sigmoid-end" if node.outputs[0] in walk.tail else None)
+    return x
+
+
 def _scalar(value: object) -> float | None:
     array = np.asarray(value if value is not None else np.nan, dtype=np.float64)
     return None if array.size != 1 or np.isnan(array).any() else float(array.reshape(-1)[0])
@@ -241,12 +261,24 @@ def _other(walk: Walk, node: OnnxNode) -> float | None:
 def batch_norm(walk: Walk, node: OnnxNode, x: Activation) -> Activation | None:
     """Read BatchNormalization with running statistics."""
     parts = [walk.constant(node, place) for place in range(1, 5)]
-    if any(part is None for part in parts) or node.attributes.get("training_mode", 0):
-        walk.refuse(node, "BatchNormalization in training mode", "normalisation")
-        return x
+    training = node.attributes.get("training_mode", 0) or any(node.outputs[1:])
+    if any(part is None for part in parts) or training:
+        walk.problem(
+            node,
+            "BatchNormalization in training mode",
+            "batch-norm with running statistics",
+            "export the network in evaluation mode: model.eval(), or training=TrainingMode.EVAL",
+        )
+        return walk.same(x)
     weight, bias, mean, variance = (np.asarray(part, np.float64) for part in parts)
-    scale = weight / np.sqrt(variance + node.attributes.get("epsilon", 1e-5))
-    shift = bias - mean * scale
+    shapes = {part.shape for part in (weight, bias, mean, variance)}
+    if shapes != {(x.index.shape[1],)}:
+        raise ValueError(f"parameters {sorted(shapes)} for {x.index.shape[1]} channels")
+    if (variance < 0).any():
+        raise ValueError("variances below 0")
+    with np.errstate(divide="ignore", invalid="ignore"):  # said below
+        scale = weight / np.sqrt(variance + node.attributes.get("epsilon", 1e-5))
+        shift = bias - mean * scale
     sizes = (1, -1) + (1,) * (x.index.ndim - 2)
     running = (mean, variance) if len(mean) == x.shape[0] else None
     return affine(walk, node, x, (scale.reshape(sizes), shift.reshape(sizes)), running)
@@ -286,6 +318,14 @@ def affine(
     One factor a channel is the normal case. A shift for every place joins the bias of a
     convolution before it; anything else is kept for a dense layer behind.
     """
+    if not all(np.isfinite(part).all() for part in scale_and_shift):
+        walk.problem(
+            node,
+            "numbers that are not finite",
+            "finite constants, and variances above 0",
+            "export the network again, from a checkpoint of before its training diverged",
+        )
+        return walk.same(x)
     try:
         scale, shift = (_in_place(x, part) for part in scale_and_shift)
     except ValueError:
@@ -329,6 +369,7 @@ LAYERS: dict[str, Reader] = {
     "Clip": clip,
     "Max": maximum,
     "Min": minimum,
+    "Sigmoid": sigmoid,
     "BatchNormalization": batch_norm,
     "Add": arithmetic,
     "Sub": arithmetic,

@@ -26,6 +26,8 @@ RANDOM = frozenset(
     ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
      "Bernoulli")
 )  # fmt: skip
+_MISFITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What reading raises where a file's numbers are not as the specification says."""
 
 
 def read_onnx(
@@ -63,7 +65,10 @@ def read_onnx(
 
 def _walk(walk: Walk) -> None:
     for node in walk.program.nodes:
-        result = _read(walk, node)
+        try:
+            result = _read(walk, node)
+        except _MISFITS as error:
+            result = _misfitting(walk, node, error)
         for output in node.outputs[1:]:
             walk.values[output] = None
         walk.values[node.outputs[0]] = result
@@ -82,6 +87,17 @@ def _walk(walk: Walk) -> None:
             "a network",
             "check the file",
         )
+
+
+def _misfitting(walk: Walk, node: OnnxNode, error: Exception) -> Value:
+    """Note a node whose numbers do not go together, which ONNX itself does not check."""
+    walk.problem(
+        node,
+        f"{node.operation} whose inputs and attributes do not fit together ({error})",
+        "what the ONNX specification says of this operation",
+        "export the network again; onnxruntime would refuse this file or misread it",
+    )
+    return None
 
 
 def _read(walk: Walk, node: OnnxNode) -> Value:
@@ -206,5 +222,6 @@ def _misfit(program: OnnxProgram, found: str, allowed: str) -> Exception:
         program.input_name,
         found,
         allowed,
-        "export with a fixed image size (only the batch may be free)",
+        "export with a fixed image size (only the batch may be free), or give it: "
+        "--input-shape C,H,W",
     )

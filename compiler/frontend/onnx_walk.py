@@ -129,7 +129,8 @@ class Walk:
             f"a tensor {x.index.shape[1:]} whose axes are not channels, rows, columns of the "
             f"layer before {x.shape}",
             "channels, rows, columns (--layout tells the order of the input's axes)",
-            "check --layout; keep the image's shape up to the first dense layer",
+            "check --layout; give the image's size where the input is a vector "
+            "(--input-shape C,H,W); keep the image's shape up to the first dense layer",
         )
         return None
 
@@ -145,7 +146,9 @@ class Walk:
 
 def _tail(program: OnnxProgram) -> frozenset[str]:
     """Return the wires behind the nodes at the end that keep the order of the classes."""
-    harmless = ("Softmax", "LogSoftmax", "Identity", "Reshape", "Flatten", "Squeeze", "Cast")
+    harmless = (
+        "Softmax", "LogSoftmax", "Sigmoid", "Identity", "Reshape", "Flatten", "Squeeze", "Cast",
+    )  # fmt: skip
     maker = {output: node for node in program.nodes for output in node.outputs}
     tail, wire = set(), program.output_name
     while wire in maker and maker[wire].operation in harmless:

@@ -35,6 +35,9 @@ REFUSALS = {
     "activation": Refusal(
         "ReLU (or ReLU6)", "replace it by ReLU and train again; only ReLU becomes a firing rate"
     ),
+    "sigmoid-end": Refusal(
+        "logits at the end", "leave it out: the largest output stays the same class"
+    ),
     "recurrent": Refusal(
         "feed-forward layers", "recurrent layers cannot be converted; use convolutions"
     ),

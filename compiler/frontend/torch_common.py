@@ -88,6 +88,9 @@ class Chain:
     def refuse(self, node: fx.Node, found: str | None = None, kind: str | None = None) -> None:
         """Note that `node` is not supported."""
         operation = found or self.operation(node)
+        at_end = all(user.op == "output" for user in node.users)
+        if operation.lower() == "sigmoid" and at_end:
+            kind = "sigmoid-end"
         self.builder.problems.append(refuse(layer_name(node), operation, kind))
 
     def argument(self, node: fx.Node, place: int, name: str, default: Any = None) -> Any:

@@ -148,9 +148,12 @@ def output_shape(layer: AnnLayer, shape: Shape) -> Shape:
         kernel = (layer.weight.shape[2], layer.weight.shape[3])
         rows, columns = layer.geometry.output_size((height, width), kernel)
         _expect_positive(rows, columns, shape)
-        return (layer.weight.shape[0], rows, columns)
+        after = (layer.weight.shape[0], rows, columns)
+        _expect_bias(layer.bias, after[:1], after)
+        return after
     if isinstance(layer, Dense):
         _expect(channels * height * width, layer.weight.shape[1], "input features")
+        _expect_bias(layer.bias, layer.weight.shape[:1])
         return (layer.weight.shape[0], 1, 1)
     if isinstance(layer, AvgPool2d):
         rows, columns = layer.geometry.output_size((height, width), layer.kernel)
@@ -170,6 +173,12 @@ def output_shape(layer: AnnLayer, shape: Shape) -> Shape:
 def _expect(found: int, allowed: int, what: str) -> None:
     if found != allowed:
         raise ValueError(f"{found} {what}", f"{allowed} {what}")
+
+
+def _expect_bias(bias: Array | None, *allowed: tuple[int, ...]) -> None:
+    if bias is not None and bias.shape not in allowed:
+        shapes = " or ".join(map(str, allowed))
+        raise ValueError(f"a bias of shape {bias.shape}", f"a bias of shape {shapes}")
 
 
 def _expect_positive(rows: int, columns: int, shape: Shape) -> None:

@@ -1,5 +1,6 @@
 """AnnGraph -> AnnGraph rewrites, in one ordered tuple, each checked against the original."""
 
+from compiler.passes.classifier import check_classifier
 from compiler.passes.lower import (
     PASSES,
     POOLS_AS_NEURONS,
@@ -9,4 +10,12 @@ from compiler.passes.lower import (
     pools_as_neurons,
 )
 
-__all__ = ["PASSES", "POOLS_AS_NEURONS", "LoweredResult", "PassCheck", "lower", "pools_as_neurons"]
+__all__ = [
+    "PASSES",
+    "POOLS_AS_NEURONS",
+    "LoweredResult",
+    "PassCheck",
+    "check_classifier",
+    "lower",
+    "pools_as_neurons",
+]

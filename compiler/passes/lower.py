@@ -18,6 +18,7 @@ from compiler.passes.fold_affine import fold_affine
 from compiler.passes.fold_batch_norm import fold_batch_norm
 from compiler.passes.fold_pool import fold_pool_back, fold_pool_forward
 from compiler.passes.join_groups import join_groups, notes_on_joining
+from compiler.passes.last_conv_to_dense import last_conv_to_dense
 from compiler.passes.lowered_form import lowered_problems
 from compiler.passes.merge_linear import merge_linear
 from compiler.passes.place_flatten import place_flatten
@@ -37,6 +38,7 @@ PASSES: tuple[Pass, ...] = (
     fold_affine,
     affine_to_conv,
     merge_linear,
+    last_conv_to_dense,
     symmetric_padding,
     join_groups,
 )

@@ -107,6 +107,15 @@ def test_a_truncated_file_is_named(digits):
         load_model(file, arch="digits-cnn")
 
 
+def test_whole_numbers_are_no_weights(tmp_path):
+    module = ARCHITECTURES["digits-cnn"]((1, 8, 8), 10)
+    state = module.state_dict()
+    state["0.weight"] = state["0.weight"].to(torch.int8)
+    save_file(state, tmp_path / "n.safetensors")
+    with pytest.raises(ModelError, match=r"0\.weight: found numbers of the type int8"):
+        load_model(tmp_path / "n.safetensors", arch="digits-cnn")
+
+
 @pytest.mark.parametrize("spec", ["net.pt", "net.pth", "C:net.pkl", "net", "net.h5"])
 def test_other_files_are_refused(spec):
     with pytest.raises(ModelError, match="pickled files are never opened"):
@@ -173,6 +182,13 @@ def broken():
 
 def other():
     return 3
+
+def program():
+    raise SystemExit(3)
+
+def talking():
+    print("hello")
+    return net()
 """
 
 
@@ -199,11 +215,19 @@ def test_factory_with_normalisation():
 
 
 @pytest.mark.usefixtures("factories")
+def test_what_a_factory_prints_leaves_the_standard_output_to_the_program(capsys):
+    load_model("user_models:talking")
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "hello\n")
+
+
+@pytest.mark.usefixtures("factories")
 @pytest.mark.parametrize(
     "spec,said",
     [
         ("user_models:shapeless", "attribute `input_shape`"),
         ("user_models:broken", "RuntimeError: no weights here"),
+        ("user_models:program", r"ends the program \(exit status 3\)"),
         ("user_models:other", "returns int"),
         ("user_models:absent", "AttributeError"),
         ("no_such_package:net", "ModuleNotFoundError"),
@@ -226,6 +250,8 @@ def test_factories_that_cannot_be_used(spec, said):
         ([0.1], [0.1] * 3, "--std: found"),
         (None, [1e-320], r"1 / std \[inf\].*3.4e\+38"),
         ([1e308], [1e-308], r"1 / std \[1e\+308\](.|\n)*mean / std \[inf\]"),
+        ([0.1, 0.2], [0.0], r"(?s)--mean: found \[0.1, 0.2\].*--std: found \[0.0\]"),
+        ([123.7], [58.4], "pixels from 0 to 255"),
     ],
 )
 def test_wrong_normalisation(mean, std, said):

@@ -452,6 +452,35 @@ def test_everything_unsupported_is_listed_at_once(tmp_path):
     assert found["custom"] == "vendor.Mystery"
 
 
+def norm(net, channels, variance=1.0, outputs=(), **attributes):
+    parts = [net.weight(channels) for _ in range(3)]
+    net.add("BatchNormalization", *parts, np.full(channels, variance, np.float32), **attributes)
+    net.nodes[-1].output.extend(outputs)
+    return net
+
+
+@pytest.mark.parametrize("opset", [9, 13, 14])
+def test_batch_norm_in_training_mode(tmp_path, opset):
+    """Before operator set 14 its further outputs say it; the remedy is the other mode."""
+    if opset < 14:
+        net = norm(Net(opset=opset).conv(), 4, outputs=["m", "v", "saved_m", "saved_v"])
+    else:
+        net = norm(Net(opset=opset).conv(), 4, outputs=["m", "v"], training_mode=1)
+    with pytest.raises(ModelError, match=r"in training mode.*model\.eval\(\)"):
+        load_model(net.add("Relu").add("Flatten").dense(120).save(tmp_path))
+
+
+@pytest.mark.parametrize("opset", [9, 17])
+def test_a_head_of_convolutions_is_a_dense_layer(check, opset):
+    """A convolution over what is left of the image, and one behind a global pool or before it."""
+    whole = Net(opset=opset).conv().add("Relu").conv(6, 4, (6, 5), bias=True)
+    after = Net(opset=opset).conv().add("Relu").add("GlobalAveragePool").conv(6, 4, (1, 1))
+    before = Net(opset=opset).conv().add("Relu").conv(6, 4, (1, 1)).add("GlobalAveragePool")
+    for net in (whole, after, before):
+        lowered = lower(check(net.add("Flatten"))).graph
+        assert isinstance(lowered.layers[-1], Dense) and lowered.classes == 6
+
+
 @pytest.mark.parametrize(
     "build,said",
     [
@@ -478,6 +507,22 @@ def test_everything_unsupported_is_listed_at_once(tmp_path):
         (lambda net: net.conv(3, 5), "input channels"),
         (lambda net: net.add("Relu"), "no layer with weights"),
         (lambda net: net.conv(kernel=(8, 6)).add("Add", np.ones((1, 2), np.float32)), "enlarge"),
+        (lambda net: net.conv().add("Add", np.float32(np.nan)), "not finite"),
+        (lambda net: net.conv().add("Flatten").dense(120).add("Sigmoid"), "the same class"),
+        (lambda net: net.conv().add("Sigmoid").add("Flatten").dense(120), "replace it by ReLU"),
+        # what the checker of onnx lets pass
+        (lambda net: net.conv(strides=[1]), r"Conv whose inputs .* do not fit together"),
+        (lambda net: net.conv(strides=[0, 1]), r"strides \[0, 1\]"),
+        (lambda net: net.conv(dilations=[1, 1, 1]), "do not fit together"),
+        (lambda net: net.conv(pads=[1, 1]), "do not fit together"),
+        (lambda net: net.conv(kernel_shape=[2, 2]), "kernel_shape"),
+        (lambda net: net.conv(auto_pad="NONSENSE"), "auto_pad NONSENSE"),
+        (lambda net: net.add("Conv", net.weight(4, 3, 3)), "do not fit together"),
+        (lambda net: net.add("Conv", net.weight(4, 3, 3, 3), net.weight(3)), "a bias of shape"),
+        (lambda net: net.add("Flatten").add("Gemm", net.weight(144, 5), net.weight(4)), "together"),
+        (lambda net: norm(net.conv(), 3), "parameters"),
+        (lambda net: norm(net.conv(), 4, variance=-1.0), "variances below 0"),
+        (lambda net: norm(net.conv(), 4, variance=0.0, epsilon=0.0), "not finite"),
     ],
 )
 def test_refusals(tmp_path, build, said):

@@ -75,8 +75,42 @@ def test_names_in_the_file_are_those_of_the_flags() -> None:
     flags = {flag.removeprefix("--") for option in export.params for flag in option.opts}
     of_python_alone = {"input_shape", "class_names", "name"}
     assert set(FILE_FLAGS) - of_python_alone <= flags
+    assert FILE_FLAGS["input_shape"] == FILE_FLAGS["input-shape"], "as Python calls it"
     of_one_run = {"from", "to", "config", "set", "json", "quiet", "doctor", "seed"}
     assert flags - {"h", "help"} == set(FILE_FLAGS) - of_python_alone | of_one_run
+
+
+def test_everything_wrong_with_a_file_is_said_at_once(tmp_path: Path) -> None:
+    """Values, names that nobody knows, with what may have been meant, and flags too far below."""
+    path = tmp_path / "wrong.toml"
+    path.write_text(
+        'samples = "8"\nmeen = [0.5]\nlava_samples = 3\n'
+        '[convert]\nmodel = "a.onnx"\nimages = 0\n[encrypt]\nepochs = "x"\n[convrt]\na = 1\n'
+    )
+    with pytest.raises(UsageError) as caught:
+        asked(config=path)
+    told = {problem.found: problem for problem in caught.value.problems}
+    assert len(told) == len(caught.value.problems) == 7
+    assert told["setting meen"].remedy == "write mean, if that was meant"
+    assert "lava-samples" in told["setting lava_samples"].remedy
+    assert "above the first table" in told["setting model"].allowed
+    assert {"0", "'x'", "setting convrt", "samples = '8'"} <= set(told)
+
+
+def test_everything_wrong_with_the_options_is_said_at_once() -> None:
+    with pytest.raises(UsageError) as caught:
+        asked(timesteps=5, target="loihi3", samples=0)
+    assert {problem.found for problem in caught.value.problems} == {"5", "loihi3", "0"}
+
+
+def test_the_size_of_the_images_is_a_flag(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    for name in ("input-shape", "input_shape"):
+        path.write_text(f'model = "own.onnx"\n{name} = [1, 8, 8]\n')
+        assert asked(config=path).model.input_shape == (1, 8, 8)
+    assert tomli.loads(settings_text(asked(config=path)))["input-shape"] == [1, 8, 8]
+    outcome = CliRunner().invoke(export, ["own.onnx", "--input-shape", "8,8"])
+    assert outcome.exit_code == 2 and "no image size such as 3,32,32" in outcome.output
 
 
 def test_flags_win_over_the_file(file: Path) -> None:

@@ -78,6 +78,15 @@ def test_samples_are_even_seeded_and_in_order():
     assert whole.fingerprint_of_set != few.fingerprint_of_set
 
 
+def test_images_for_a_network_of_vectors_are_flattened():
+    images = load_dataset("digits", (1, 8, 8), 20)
+    vectors = load_dataset("digits", (64, 1, 1), 20)
+    flat = images.images_nchw.reshape(20, 64, 1, 1)
+    np.testing.assert_array_equal(vectors.images_nchw, flat)
+    with pytest.raises(DataError, match="65"):
+        load_dataset("digits", (65, 1, 1), 20)
+
+
 def test_the_order_of_the_images_is_no_part_of_the_set() -> None:
     whole = load_dataset("digits", None, 43, 5)
     order = np.random.default_rng(0).permutation(len(whole))
