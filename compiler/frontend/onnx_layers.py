@@ -213,9 +213,14 @@ def relu(walk: Walk, node: OnnxNode, x: Activation) -> Activation | None:
 
 
 def clip(walk: Walk, node: OnnxNode, x: Activation) -> Activation | None:
-    """Read Clip from 0 to a limit, or without one, as a clipped ReLU."""
-    low, high = _scalar(walk.constant(node, 1, "min")), _scalar(walk.constant(node, 2, "max"))
-    if low != 0 or (high is not None and high <= 0):
+    """Read Clip from 0 to a limit, or without one, as a clipped ReLU; behind a ReLU from any
+    number up to 0, or from none, to a limit."""
+    given = walk.constant(node, 1, "min"), walk.constant(node, 2, "max")
+    low, high = (_scalar(limit) for limit in given)
+    below = low is None if given[0] is None else low is not None and low < 0
+    from_0 = low == 0 or (below and walk.builder.behind_relu)
+    unread = given[1] is not None and high is None
+    if not from_0 or unread or (high is not None and high <= 0):
         walk.refuse(node, f"Clip to {low} .. {high}", "activation")
         return x
     walk.builder.relu(node.name, None if high is None or high >= UNLIMITED else high)

@@ -320,6 +320,14 @@ def test_clipped_relu(check, habit):
     assert limits == expected
 
 
+@pytest.mark.parametrize("limits", [("", np.float32(0.7)), (np.float32(-1), np.float32(0.7)), ()])
+def test_a_clip_behind_a_relu(check, limits):
+    graph = check(Net().conv().add("Relu").add("Clip", *limits).add("Flatten").dense(120))
+    assert [layer.maximum for layer in graph.layers if isinstance(layer, Relu)][-1] == (
+        pytest.approx(0.7) if limits else None
+    )
+
+
 def test_dense_layers_over_the_channels_of_every_pixel(check):
     net = Net(("batch", 8, 6, 3))
     net.add("MatMul", net.weight(3, 4)).add("Add", net.weight(4)).add("Relu")
@@ -486,6 +494,8 @@ def test_a_head_of_convolutions_is_a_dense_layer(check, opset):
     [
         (lambda net: net.add("Softmax").conv(), "Softmax inside the network"),
         (lambda net: net.conv().add("Clip", np.float32(-1), np.float32(1)), "Clip to -1"),
+        (lambda net: net.conv().add("Clip", "", np.float32(1)), "Clip to None"),
+        (lambda net: net.conv().add("Clip", np.float32(0), np.ones(2, np.float32)), "Clip to 0"),
         (lambda net: net.conv().add("Max", np.float32(0.5)), "Max with"),
         (lambda net: net.conv().add("Min", np.float32(0.5)), "Min that"),
         (lambda net: net.add("Div", np.float32(0)), "division by 0"),
