@@ -79,6 +79,8 @@ class Network:
 @click.option("--epochs", type=click.IntRange(1), help="Of the ANN's training [the recipe's].")
 @click.option("--samples", type=click.IntRange(1), help="Train and measure on so many images, "
               "for a trial [all].")  # fmt: skip
+@click.option("--eval-samples", type=click.IntRange(1), help="Measure the compile on so many "
+              "images [--samples].")  # fmt: skip
 @click.option("--lava-samples", type=click.IntRange(0), default=1, show_default=True,
               help="Compared spike for spike in Lava, which takes minutes for each.")  # fmt: skip
 @click.option("--set", "settings", multiple=True, metavar="TABLE.NAME=VALUE",
@@ -92,14 +94,15 @@ def paper(name: str, out: Path, **options: Any) -> None:
     steps = whole_numbers(options["timesteps"])
     out.mkdir(parents=True, exist_ok=True)
     weights, subject = (out / f"{network.name}.{kind}" for kind in ("safetensors", "toml"))
-    samples = ["--samples", str(options["samples"])] if options["samples"] else []
+    samples = _samples(options["samples"])
     _same_training(out / f"{network.name}.training.json", network, options)
     if not weights.is_file():
         epochs = ["--epochs", str(options["epochs"])] if options["epochs"] else []
         _train(network, weights, options["recipe"], [*epochs, *samples])
     write_bytes(subject, as_toml(network, weights).encode())
     settings = (part for setting in options["settings"] for part in ("--set", setting))
-    flags = ("--config", str(subject), *samples, *settings)
+    measured = _samples(options["eval_samples"] or options["samples"])
+    flags = ("--config", str(subject), *measured, *settings)
     flags += ("--lava-samples", str(options["lava_samples"]))
     images = out / "images"
     compile_like(images, images, *flags, "--to", "synthesize", quiet=False)
@@ -111,6 +114,10 @@ def paper(name: str, out: Path, **options: Any) -> None:
         write_json(out / f"{network.name}.json", {"network": network.name, "rows": found})
     heads = [network.name, *(f"T = {timesteps}" for timesteps in steps)]
     make_console().print(plain_table(heads, as_table(found)))
+
+
+def _samples(count: int | None) -> tuple[str, ...]:
+    return ("--samples", str(count)) if count else ()
 
 
 def figures(report: dict[str, Any]) -> dict[str, Any]:

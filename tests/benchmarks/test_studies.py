@@ -219,7 +219,8 @@ def test_a_folder_goes_on_where_the_images_lie_elsewhere(
 ) -> None:
     """And where the usual recipe is named."""
     given = ["cifar100-vgg16-bn", "--out", str(tmp_path), "--data"]
-    assert paper.main([*given, "cifar100:/one"]) == 0
+    assert paper.main([*given, "cifar100:/one", "--eval-samples", "9"]) == 0
+    assert "--samples" not in trained[0]
     assert paper.main([*given, "cifar100:/other", "--recipe", "batch-norm"]) == 0
     assert ["cifar100:/one" in trained[0], "cifar100:/other" in trained[1]] == [True, True]
 
