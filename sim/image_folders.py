@@ -161,7 +161,9 @@ def _decode_all(root: Path, names: Sequence[str], read_bytes: Opener, mode: str 
         try:
             image = _decode(read_bytes(name), mode)
         except _UNREADABLE as error:
-            problems.append(_damaged_image(name, str(error)))
+            # Pillow names the buffer in memory where it knows no format
+            found = str(error).partition("<_io")[0].strip() or type(error).__name__
+            problems.append(_damaged_image(name, found))
             continue
         if images is None:
             images = np.empty((len(names), *image.shape), dtype=np.float32)

@@ -180,6 +180,7 @@ def test_image_folder_problems_are_all_listed(image_folder):
         "test/cat/1.png",
         "test/cat/2.png",
     ]
+    assert caught.value.problems[0].found == "cannot identify image file"
     archive = packed(folder)
     archive.write_bytes(archive.read_bytes()[:400])
     for path in (archive, folder / "missing"):
