@@ -149,7 +149,12 @@ def _operations(proto: Any) -> Iterator[str]:
 
 
 def _several(walk: Walk, node: OnnxNode, images: list[Activation]) -> Value:
-    """Refuse an operation on several tensors; a sum has the shape of its first operand."""
+    """Refuse an operation on several tensors; a sum has the shape of its first operand.
+
+    A product with an activation that was refused already is a part of it, as in x * sigmoid(x).
+    """
+    if node.operation == "Mul" and images and walk.refused & set(node.inputs):
+        return max(images, key=lambda image: image.size)
     kind = "concat" if kind_of(node.operation) == "concat" else "residual"
     if node.operation not in READERS and kind != "concat":
         kind = kind_of(node.operation)

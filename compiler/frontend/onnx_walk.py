@@ -84,9 +84,11 @@ class Walk:
         self.values: dict[str, Value] = dict(program.constants)
         self.version = 0
         self.tail = _tail(program)
+        self.refused: set[str] = set()
 
     def refuse(self, node: OnnxNode, found: str | None = None, kind: str | None = None) -> None:
         """Note that `node` is not supported."""
+        self.refused.update(node.outputs)
         self.builder.problems.append(refuse(node.name, found or node.operation, kind))
 
     def problem(self, node: OnnxNode, found: str, allowed: str, remedy: str) -> None:

@@ -467,6 +467,14 @@ def norm(net, channels, variance=1.0, outputs=(), **attributes):
     return net
 
 
+def test_a_swish_is_one_problem(tmp_path):
+    net = Net().conv(name="first")
+    x = net.x
+    net.add("Sigmoid", name="sigmoid").add("Mul", first=[x])
+    found = problems_of(net.conv(3, 4, (2, 2)).add("Relu").add("Flatten").dense(60), tmp_path)
+    assert found == {"sigmoid": "Sigmoid"}
+
+
 @pytest.mark.parametrize("opset", [9, 13, 14])
 def test_batch_norm_in_training_mode(tmp_path, opset):
     """Before operator set 14 its further outputs say it; the remedy is the other mode."""
