@@ -246,12 +246,6 @@ def minimum(walk: Walk, node: OnnxNode, x: Activation) -> Activation | None:
     return walk.same(x)
 
 
-def sigmoid(walk: Walk, node: OnnxNode, x: Activation) -> Activation | None:
-    """Refuse Sigmoid; at the end it need only be left out."""
-    walk.refuse(node, kind="sigmoid-end" if node.outputs[0] in walk.tail else None)
-    return x
-
-
 def _scalar(value: object) -> float | None:
     array = np.asarray(value if value is not None else np.nan, dtype=np.float64)
     return None if array.size != 1 or np.isnan(array).any() else float(array.reshape(-1)[0])
@@ -374,7 +368,6 @@ LAYERS: dict[str, Reader] = {
     "Clip": clip,
     "Max": maximum,
     "Min": minimum,
-    "Sigmoid": sigmoid,
     "BatchNormalization": batch_norm,
     "Add": arithmetic,
     "Sub": arithmetic,

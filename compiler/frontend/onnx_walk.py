@@ -89,7 +89,8 @@ class Walk:
     def refuse(self, node: OnnxNode, found: str | None = None, kind: str | None = None) -> None:
         """Note that `node` is not supported."""
         self.refused.update(node.outputs)
-        self.builder.problems.append(refuse(node.name, found or node.operation, kind))
+        at_end = node.outputs[0] in self.tail
+        self.builder.problems.append(refuse(node.name, found or node.operation, kind, at_end))
 
     def problem(self, node: OnnxNode, found: str, allowed: str, remedy: str) -> None:
         """Note a problem of `node`."""

@@ -85,7 +85,12 @@ def kind_of(operation: str) -> str:
     return "unknown"
 
 
-def refuse(layer: str, operation: str, kind: str | None = None) -> Problem:
-    """Return the problem that names `operation` in `layer` and a way out."""
+def refuse(layer: str, operation: str, kind: str | None = None, at_end: bool = False) -> Problem:
+    """Return the problem that names `operation` in `layer` and a way out.
+
+    at_end: whether nothing but the output follows; a sigmoid need only be left out there.
+    """
+    if at_end and operation.lower() == "sigmoid":
+        kind = "sigmoid-end"
     refusal = REFUSALS[kind or kind_of(operation)]
     return Problem(layer, operation, refusal.allowed, refusal.remedy)

@@ -89,9 +89,7 @@ class Chain:
         """Note that `node` is not supported."""
         operation = found or self.operation(node)
         at_end = all(user.op == "output" for user in node.users)
-        if operation.lower() == "sigmoid" and at_end:
-            kind = "sigmoid-end"
-        self.builder.problems.append(refuse(layer_name(node), operation, kind))
+        self.builder.problems.append(refuse(layer_name(node), operation, kind, at_end))
 
     def argument(self, node: fx.Node, place: int, name: str, default: Any = None) -> Any:
         """Return an argument of a call by place or name; constants are looked up."""
