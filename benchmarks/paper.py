@@ -37,7 +37,7 @@ from benchmarks.compiles import (
 DATASETS = {"cifar10": "cifar10", "cifar100": None, "tinyimagenet": None}
 """Data set -> specification of its images where one can be known beforehand."""
 
-TRAINING = ("recipe", "epochs", "samples")
+TRAINING = ("recipe", "epochs", "samples", "precision")
 """Options that decide what the ANN becomes."""
 
 PIXELS = 0.5
@@ -77,6 +77,8 @@ class Network:
 @click.option("--recipe", help="Of the ANN's training, one of examples/train_ann.py [privatesnn; "
               "batch-norm for an architecture that has it].")  # fmt: skip
 @click.option("--epochs", type=click.IntRange(1), help="Of the ANN's training [the recipe's].")
+@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32",
+              show_default=True, help="Of the products in the ANN's training.")  # fmt: skip
 @click.option("--samples", type=click.IntRange(1), help="Train and measure on so many images, "
               "for a trial [all].")  # fmt: skip
 @click.option("--eval-samples", type=click.IntRange(1), help="Measure the compile on so many "
@@ -98,7 +100,8 @@ def paper(name: str, out: Path, **options: Any) -> None:
     _same_training(out / f"{network.name}.training.json", network, options)
     if not weights.is_file():
         epochs = ["--epochs", str(options["epochs"])] if options["epochs"] else []
-        _train(network, weights, options["recipe"], [*epochs, *samples])
+        precision = ["--precision", options["precision"]]
+        _train(network, weights, options["recipe"], [*epochs, *precision, *samples])
     write_bytes(subject, as_toml(network, weights).encode())
     settings = (part for setting in options["settings"] for part in ("--set", setting))
     measured = _samples(options["eval_samples"] or options["samples"])
@@ -169,7 +172,7 @@ def _same_training(note: Path, network: Network, options: dict[str, Any]) -> Non
 
     asked = {name: options[name] for name in TRAINING}
     asked["recipe"] = asked["recipe"] or network.usual_recipe
-    known = json.loads(note.read_text()) if note.is_file() else asked
+    known = {"precision": "float32", **json.loads(note.read_text())} if note.is_file() else asked
     if known != asked:
         raise click.UsageError(
             f"the network in {note.parent} was trained with {known}, asked for is {asked}: name "

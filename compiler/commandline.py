@@ -64,7 +64,7 @@ def run_command(
     small tensors ten times slower. Of several processes (compiler.distributed) one prints.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    _keep_freed_memory()
+    keep_freed_memory()
     before = _take_signals()
     given = None if arguments is None else list(arguments)
     try:
@@ -95,7 +95,7 @@ def run_command(
     return status if isinstance(status, int) else EXIT_OK
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Have glibc keep what is freed for the next array, unless the environment says otherwise.
 
     Else every array above 32 MB is asked of the system anew, page by page, and given back: a

@@ -21,8 +21,10 @@ class TrainingSettings:
     falls to a tenth after the `milestones`, fractions of all epochs. dropout: share of the
     inputs of every dense layer left out. flip: mirror half of the images. shift: largest
     random shift, in pixels, in each direction. average: decay of the running average of the
-    weights that is returned; 0 for none. batch_norm: train with a batch-norm behind every
-    convolution and fold it into the weights at the end.
+    weights that is returned; 0 for none. norm: what stands behind every convolution in training
+    and is folded into its weights at the end: `batch`-norm, which leaves a bias, or `scale`, which
+    leaves none (compiler.presets.scale_norm). precision: of the products in training; sums, the
+    weights kept and everything outside training are float32.
     """
 
     epochs: int = 20
@@ -36,7 +38,8 @@ class TrainingSettings:
     flip: bool = False
     shift: int = 0
     average: float = 0.0
-    batch_norm: bool = False
+    norm: Literal["none", "batch", "scale"] = "none"
+    precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:

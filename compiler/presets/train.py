@@ -41,7 +41,7 @@ SETTINGS = {
         flip=True,
         average=0.999,
     ),
-    "cifar10": replace(ONE_CYCLE_SGD, epochs=25, shift=3, batch_norm=True),
+    "cifar10": replace(ONE_CYCLE_SGD, epochs=25, shift=3, norm="batch"),
 }
 TITLES = {
     "digits": "Handwritten digits, 8x8",

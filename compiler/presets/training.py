@@ -89,7 +89,7 @@ def train(
             due = time.monotonic() + EPOCH_SECONDS
         report(passed[-1])
     kept = trainer.kept().to("cpu").eval()
-    return fold_batch_norm(kept) if settings.batch_norm else kept
+    return _folded(kept, settings)
 
 
 def _check_shift(shift: int, images_nchw: Array) -> None:
@@ -134,7 +134,7 @@ class _Trainer:
         import torch
 
         self.device = compute_device()
-        trained = with_batch_norm(module) if settings.batch_norm else module
+        trained = _normalised(module, settings)
         # Channels last is the quicker layout for convolutions on the CPU and on the GPU.
         trained.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.module = trained
@@ -231,7 +231,9 @@ class _Trainer:
         import torch
         from torch.nn import functional
 
-        logits = self.module(inputs.contiguous(memory_format=torch.channels_last))
+        rounded = self.settings.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=rounded):
+            logits = self.module(inputs.contiguous(memory_format=torch.channels_last)).float()
         loss = functional.cross_entropy(
             logits, targets, label_smoothing=self.settings.label_smoothing
         )
@@ -253,6 +255,22 @@ class _Trainer:
         with torch.no_grad():
             for kept, current in self.pairs:
                 kept.lerp_(current, 1 - decay) if kept.is_floating_point() else kept.copy_(current)
+
+
+def _normalised(module: nn.Module, settings: TrainingSettings) -> nn.Module:
+    if settings.norm == "scale":
+        from compiler.presets.scale_norm import with_scale_norm
+
+        return with_scale_norm(module)
+    return with_batch_norm(module) if settings.norm == "batch" else module
+
+
+def _folded(module: nn.Module, settings: TrainingSettings) -> nn.Module:
+    if settings.norm == "scale":
+        from compiler.presets.scale_norm import fold_scale_norm
+
+        return fold_scale_norm(module)
+    return fold_batch_norm(module) if settings.norm == "batch" else module
 
 
 def _optimizer(

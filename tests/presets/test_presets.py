@@ -128,8 +128,11 @@ def small_images(count=96):
 
 INTERRUPTIBLE = TrainingSettings(
     epochs=3, batch=32, optimizer="nesterov", learning_rate=0.05, flip=True, shift=1,
-    dropout=0.2, average=0.9, batch_norm=True,
+    dropout=0.2, average=0.9, norm="batch",
 )  # fmt: skip
+
+
+BIAS_FREE = replace(INTERRUPTIBLE, norm="scale", precision="bfloat16")
 
 
 def trained(report=lambda epoch: None, checkpoint=None, settings=INTERRUPTIBLE):
@@ -138,8 +141,11 @@ def trained(report=lambda epoch: None, checkpoint=None, settings=INTERRUPTIBLE):
     return train(module, *small_images(), settings, report, checkpoint)
 
 
+@pytest.mark.parametrize("settings", [INTERRUPTIBLE, BIAS_FREE], ids=["batch", "scale"])
 @pytest.mark.parametrize("apart", [-1.0, 1e6])
-def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path, monkeypatch, apart):
+def test_an_interrupted_training_goes_on_to_the_same_weights(
+    tmp_path, monkeypatch, apart, settings
+):
     """From the epoch before, or from the beginning where epochs are short."""
     from compiler.presets import training
 
@@ -151,14 +157,14 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path, monkeypat
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        trained(interrupt, checkpoint)
+        trained(interrupt, checkpoint, settings)
     assert checkpoint.exists() == (apart < 0)
     reported = []
-    continued = trained(reported.append, checkpoint)
+    continued = trained(reported.append, checkpoint, settings)
     assert [epoch.number for epoch in reported] == [1, 2, 3]
-    unbroken = trained().state_dict()
+    unbroken = trained(settings=settings).state_dict()
     assert all(torch.equal(unbroken[name], one) for name, one in continued.state_dict().items())
-    again = trained(checkpoint=checkpoint).state_dict()
+    again = trained(checkpoint=checkpoint, settings=settings).state_dict()
     assert all(torch.equal(unbroken[name], one) for name, one in again.items())
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
 
