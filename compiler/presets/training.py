@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -231,8 +232,7 @@ class _Trainer:
         import torch
         from torch.nn import functional
 
-        rounded = self.settings.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=rounded):
+        with self._products():
             logits = self.module(inputs.contiguous(memory_format=torch.channels_last)).float()
         loss = functional.cross_entropy(
             logits, targets, label_smoothing=self.settings.label_smoothing
@@ -243,6 +243,14 @@ class _Trainer:
         self.schedule.step()
         self._update_average()
         return loss.detach(), int((logits.argmax(1) == targets).sum())
+
+    def _products(self) -> AbstractContextManager[Any]:
+        """The precision of what is computed inside."""
+        import torch
+
+        if self.settings.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
 
     def _update_average(self) -> None:
         import torch
