@@ -21,6 +21,10 @@ TEXT, COUNT, NUMBER, SWITCH = "a text", "a whole number", "a number", "true or f
 KINDS = {str: TEXT, int: COUNT, float: NUMBER, bool: SWITCH}
 """Type of a setting -> what its value must be, in words."""
 
+MOST_COUNT = 1_000_000_000
+"""No machine holds so many images, nor ends so many steps; beyond it libraries fail in their own
+words."""
+
 POOL_WAYS = (AUTO, "fold", "neurons")
 _POWERS = "a power of two, one of " + ", ".join(map(str, TIMESTEP_CHOICES))
 
@@ -35,6 +39,10 @@ def _above_0(name: str, found: float, most: float) -> _Check:
 
 def _from_0(name: str, found: float, most: float) -> _Check:
     return 0 <= found <= most, name, found, f"0..{most}"
+
+
+def _count(name: str, found: int, least: int = 1) -> _Check:
+    return least <= found <= MOST_COUNT, name, found, f"{least}..{MOST_COUNT}"
 
 
 def _validate(where: str, checks: Iterable[_Check]) -> None:
@@ -72,9 +80,9 @@ class SynthesisConfig:
         _validate(
             "synthesize",
             [
-                (self.count >= 16, "count", self.count, "16 or more"),
+                _count("count", self.count, 16),
                 (0 < self.held_out < self.count, "held_out", self.held_out, "1..count - 1"),
-                (self.steps >= 1, "steps", self.steps, "1 or more"),
+                _count("steps", self.steps),
                 _above_0("learning_rate", self.learning_rate, 1000),
                 (
                     bool(self.concentrations) and all(0 < c <= 1000 for c in self.concentrations),
@@ -90,7 +98,7 @@ class SynthesisConfig:
                 ),
                 _above_0("temperature_high", self.temperature_high, 1000),
                 (0 <= self.smoothness <= 8, "smoothness", self.smoothness, "0..8"),
-                (self.batch >= 1, "batch", self.batch, "1 or more"),
+                _count("batch", self.batch),
             ],
         )
 
@@ -151,10 +159,10 @@ class ConversionConfig:
                     self.threshold_scales,
                     "one or more numbers above 0, at most 1000",
                 ),
-                (self.bias_passes >= 0, "bias_passes", self.bias_passes, "0 or more"),
+                _count("bias_passes", self.bias_passes, 0),
                 (self.pools in POOL_WAYS, "pools", self.pools, "one of " + ", ".join(POOL_WAYS)),
                 (0 <= self.pool_margin < 1, "pool_margin", self.pool_margin, "0 or more, below 1"),
-                (self.images >= 16, "images", self.images, "16 or more"),
+                _count("images", self.images, 16),
                 (
                     1.5 <= self.readout_margin <= 64,
                     "readout_margin",
@@ -212,8 +220,8 @@ class EncryptionConfig:
             "encrypt",
             [
                 (self.recipe in RECIPES, "recipe", self.recipe, "one of " + ", ".join(RECIPES)),
-                (self.epochs >= 1, "epochs", self.epochs, "1 or more"),
-                (self.batch >= 1, "batch", self.batch, "1 or more"),
+                _count("epochs", self.epochs),
+                _count("batch", self.batch),
                 _above_0("learning_rate", self.learning_rate, 1000),
                 _above_0("distill_temperature", self.distill_temperature, 1000),
                 (0 <= self.distill_share <= 1, "distill_share", self.distill_share, "0 to 1"),
@@ -221,7 +229,7 @@ class EncryptionConfig:
                 _from_0("reconversion_weight", self.reconversion_weight, 1_000_000),
                 _above_0("surrogate_width", self.surrogate_width, 1000),
                 _from_0("surrogate_height", self.surrogate_height, 1000),
-                (self.patience >= 1, "patience", self.patience, "1 or more"),
+                _count("patience", self.patience),
                 (
                     0 < self.lowest_contrast <= 1,
                     "lowest_contrast",

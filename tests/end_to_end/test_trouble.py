@@ -174,7 +174,7 @@ BAD_TOML = {
     "no toml": ("[synthesize\ncount = ", ["line 1"]),
     "unknown": ("[synthesise]\ncount = 3\n[encrypt]\nepoch = 2", ["synthesise", "epoch", "epochs"]),
     "types": ("seed = 'one'\n[convert]\nimages = 3.5", ["'one'", "3.5", "a whole number"]),
-    "ranges": ("[synthesize]\ncount = 3\nsteps = 0", ["count", "16 or more", "steps"]),
+    "ranges": ("[synthesize]\ncount = 3\nsteps = 0", ["count", "16..1000000000", "steps"]),
     "no table": ("convert = 3", ["[convert]"]),
     "items": (
         "[convert]\npercentiles = ['high', 99]",

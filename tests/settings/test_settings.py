@@ -197,6 +197,17 @@ def test_numbers_of_lists_have_bounds(name: str, value: str) -> None:
         asked(settings=(f"{name}=[1.0,{value}]",))
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["synthesize.count", "synthesize.steps", "synthesize.batch", "convert.images",
+     "convert.bias_passes", "encrypt.epochs", "encrypt.batch", "encrypt.patience"],
+)  # fmt: skip
+def test_whole_numbers_have_an_upper_bound(name: str) -> None:
+    asked(settings=(f"{name}=1000000000",))
+    with pytest.raises(UsageError, match=rf"{re.escape(name)}: found .*\.\.1000000000"):
+        asked(settings=(f"{name}=1000000001",))
+
+
 def test_what_is_wrong_in_every_table_is_listed_in_words(tmp_path: Path) -> None:
     path = tmp_path / "wrong.toml"
     path.write_text(
@@ -208,7 +219,7 @@ def test_what_is_wrong_in_every_table_is_listed_in_words(tmp_path: Path) -> None
     said = str(caught.value)
     for words in (
         "compile.seed: found -1",
-        "synthesize.count: found 3; allowed: 16 or more",
+        "synthesize.count: found 3; allowed: 16..1000000000",
         "synthesize.steps: found 'few'; allowed: a whole number.",
         'convert.timesteps: found 3.5; allowed: a whole number or "auto".',
         "convert.percentiles: found 99; allowed: a list such as [99.9].",
