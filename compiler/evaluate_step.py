@@ -144,7 +144,7 @@ def _lava_row(
     def answers() -> Array:
         from compiler.verification import verify_lava
 
-        with proving(run.folder.model):
+        with proving(run.folder):
             _, result = verify_lava(run.folder.model, judge.images_nchw[:count], progress=progress)
         return result.predictions_n
 

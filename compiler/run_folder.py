@@ -46,9 +46,24 @@ class RunFolder:
         return self.path / "private"
 
     @property
+    def unproven(self) -> Path:
+        """The network until its proof, after which the file gets its name."""
+        return self.private / "unproven.net"
+
+    @property
+    def unproven_nir(self) -> Path:
+        """The same for frameworks that read NIR, which waits for that proof."""
+        return self.private / "unproven.nir"
+
+    @property
     def model(self) -> Path:
         """The network, made to leave the house."""
         return self.path / "model.net"
+
+    @property
+    def rejected(self) -> Path:
+        """The name that a network gets which failed its proof."""
+        return self.path / "model.net.rejected"
 
     @property
     def model_nir(self) -> Path:
@@ -174,14 +189,9 @@ def _read_records(path: Path) -> dict[str, StageRecord]:
         return {}
 
 
-def rejected(file: Path) -> Path:
-    """The name that a file gets which failed its proof."""
-    return file.with_name(f"{file.name}.rejected")
-
-
 @contextmanager
-def proving(file: Path) -> Iterator[None]:
-    """Take the file's name away if what happens inside shows it to be wrong.
+def proving(folder: RunFolder) -> Iterator[None]:
+    """Call the network rejected if what happens inside shows it to be wrong.
 
     A file that failed its proof must not lie there under the name of one that passed, nor the
     same network as NIR beside it.
@@ -189,9 +199,11 @@ def proving(file: Path) -> Iterator[None]:
     try:
         yield
     except (AgreementError, ChipRangeError, NetxFormatError):
-        if file.is_file():
-            file.replace(rejected(file))
-        file.with_suffix(".nir").unlink(missing_ok=True)
+        for file in (folder.model, folder.unproven):
+            if file.is_file():
+                file.replace(folder.rejected)
+        for file in (folder.model_nir, folder.unproven_nir):
+            file.unlink(missing_ok=True)
         raise
 
 

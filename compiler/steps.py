@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,8 +19,8 @@ from compiler.ir.snn import Encoding, SnnGraph
 from compiler.ir.synthetic import SyntheticSet
 from compiler.parts import parts
 from compiler.request import CompileRequest, Model
-from compiler.run_folder import RunFolder, key_of, proving, rejected
-from compiler.store import load, save
+from compiler.run_folder import RunFolder, key_of, proving
+from compiler.store import load, save, write_bytes
 
 ANN, LOWERED, SYNTHETIC = "ann.safetensors", "lowered.safetensors", "synthetic.safetensors"
 LOWERED_POOLS, MATCHED = "lowered_pools.safetensors", "matched.safetensors"
@@ -239,25 +240,27 @@ def quantize_step(run: Run, tell: Tell) -> Results:
 
 
 def export_step(run: Run, tell: Tell) -> Results:
-    """Write model.net, read it back and compare; write the same network as NIR."""
+    """Write the network as NetX, read it back and compare; write the same as NIR.
+
+    In private/: DIR/model.net appears once it is proven.
+    """
     from compiler.versions import tool_versions
     from netx_export import deployment_of, differences, prepared, read_netx, write_netx
     from netx_export.nir_writer import write_nir
 
-    chip = run.chip()
+    chip, file = run.chip(), run.folder.unproven
     mean, std = _normalisation(run.ann())
     deployment = deployment_of(
         chip, seed=run.config.seed, mean=mean, std=std, versions=tool_versions()
     )
-    write_netx(chip, run.folder.model, deployment)
-    with proving(run.folder.model):
-        back = read_netx(run.folder.model)
+    write_netx(chip, file, deployment)
+    with proving(run.folder):
+        back = read_netx(file)
         found = differences(prepared(chip), back.graph)
         if found:
-            name = run.folder.model.name
-            problems = [Problem(name, text, "the same", "report a bug") for text in found]
+            problems = [Problem(file.name, text, "the same", "report a bug") for text in found]
             raise AgreementError("what was read back is not what was written", problems)
-    write_nir(back.graph, run.folder.model_nir, back.deployment)
+    write_nir(back.graph, run.folder.unproven_nir, back.deployment)
     return {"layer_hash": back.deployment.layer_hash if back.deployment else ""}
 
 
@@ -266,7 +269,8 @@ def remove_outputs(run: Run) -> None:
     folder = run.folder
     reports = (folder.path / name for name in REPORT_FILES)
     split = (folder.device, folder.host)
-    for path in (folder.model, rejected(folder.model), folder.model_nir, *split, *reports):
+    models = (folder.model, folder.model_nir, folder.unproven, folder.unproven_nir)
+    for path in (*models, folder.rejected, *split, *reports):
         path.unlink(missing_ok=True)
 
 
@@ -278,23 +282,35 @@ def _normalisation(graph: AnnGraph) -> tuple[tuple[float, ...], tuple[float, ...
 
 
 def verify_step(run: Run, tell: Tell) -> Results:
-    """Prove the file: SLAYER, the integer simulator and Lava, on held-out synthetic images."""
+    """Prove the file: SLAYER, the integer simulator and Lava, on held-out synthetic images.
+
+    DIR/model.net and model.nir appear when every spike was the same.
+    """
     from compiler.verification import agreement_row, verify_lava, verify_slayer
 
-    synthetic = run.synthetic()
+    synthetic, file = run.synthetic(), run.folder.unproven
     images = synthetic.pixels(synthetic.validation)
     count = run.request.lava_samples
     of_slayer, of_lava = parts(tell.progress, (1, 1 + count / 2 if count else 0))
     lava = None
-    with proving(run.folder.model):
-        slayer = verify_slayer(run.encrypted(), run.folder.model, images[:SLAYER_SAMPLES])
+    with proving(run.folder):
+        slayer = verify_slayer(run.encrypted(), file, images[:SLAYER_SAMPLES])
         of_slayer(1, 1)
         if count:
-            lava, _ = verify_lava(run.folder.model, images[:count], progress=of_lava)
+            lava, _ = verify_lava(file, images[:count], progress=of_lava)
+    _give_name(file, run.folder.model)
+    _give_name(run.folder.unproven_nir, run.folder.model_nir)
     return {
         "slayer_vs_reference": agreement_row(slayer),
         "reference_vs_lava": agreement_row(lava),
     }
+
+
+def _give_name(unproven: Path, name: Path) -> None:
+    """Copy the file; one that was proven before, on fewer samples, is left as it is."""
+    content = unproven.read_bytes()
+    if not name.is_file() or name.read_bytes() != content:
+        write_bytes(name, content)
 
 
 def report_step(run: Run, tell: Tell) -> Results:

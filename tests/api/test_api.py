@@ -76,7 +76,7 @@ def test_the_same_bytes_as_the_command_line(
     arguments = [
         "factories:small", "--out", tmp_path / "run", "--config", tmp_path / "quick.toml",
         "--seed", SEED, "--timesteps", 16, "--mean", "0.5", "--std", "0.25", "--quiet",
-        "--to", "export",
+        "--to", "verify", "--lava-samples", "0",
     ]  # fmt: skip
     assert run([str(argument) for argument in arguments]) == 0
     assert (tmp_path / "run" / "model.net").read_bytes() == result.model_net.read_bytes()

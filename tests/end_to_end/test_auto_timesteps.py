@@ -75,7 +75,7 @@ def test_it_goes_on_where_it_was_and_gives_the_same_bytes_as_the_number_itself(
     outcome = export(*asked, "--out", folder, "--eval", "digits", "--samples", 20)
     assert outcome.status == 0 and outcome.out.count("already done") >= 8
     given = [*asked[:-1], str(report["timesteps"])]
-    outcome = export(*given, "--out", tmp_path / "given", "--eval", "none", "--to", "export")
+    outcome = export(*given, "--out", tmp_path / "given", "--eval", "none", "--to", "verify")
     assert outcome.status == 0, outcome.err
     same = (tmp_path / "given" / "model.net").read_bytes()
     assert same == (folder / "model.net").read_bytes()

@@ -225,7 +225,7 @@ def test_the_file_is_the_same_without_evaluation_and_without_data(
         outcome = export(*command, "--out", tmp_path / "absent", "--quiet")
     assert outcome.status == 0, outcome.err
     assert (tmp_path / "absent" / "model.net").read_bytes() == expected
-    outcome = export(*command, "--out", tmp_path / "none", "--eval", "none", "--to", "export")
+    outcome = export(*command, "--out", tmp_path / "none", "--eval", "none", "--to", "verify")
     assert outcome.status == 0, outcome.err
     assert (tmp_path / "none" / "model.net").read_bytes() == expected
     private = ["synthetic", "converted", "encrypted", "chip"]
@@ -240,7 +240,7 @@ def test_the_file_is_the_same_without_evaluation_and_without_data(
 def test_another_seed_gives_another_file(
     whole_run: Any, export: Any, command: list[str], tmp_path: Path
 ) -> None:
-    outcome = export(*command, "--out", tmp_path / "run", "--seed", 1, "--to", "export")
+    outcome = export(*command, "--out", tmp_path / "run", "--seed", 1, "--to", "verify")
     assert outcome.status == 0, outcome.err
     assert (tmp_path / "run" / "model.net").read_bytes() != (
         whole_run[0] / "model.net"

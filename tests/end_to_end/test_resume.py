@@ -137,6 +137,9 @@ def test_a_report_does_not_stay_beside_a_newer_file(
 ) -> None:
     outcome = export(*command, "--out", finished, "--timesteps", 8, "--to", "export")
     assert outcome.status == 0, outcome.err
+    assert not {path.name for path in finished.iterdir()} & FINAL
+    outcome = export(*command, "--out", finished, "--timesteps", 8, "--to", "verify")
+    assert outcome.status == 0, outcome.err
     assert {path.name for path in finished.iterdir()} & FINAL == {"model.net"}
 
 
@@ -330,12 +333,30 @@ def stages_before(stage: str) -> str:
     return names[names.index(stage) - 1]
 
 
+def test_a_file_has_no_name_before_its_proof(
+    finished: Path, export: Any, command: list[str]
+) -> None:
+    """Interrupted in front of the proof, and then proven by the same command."""
+    whole = {name: (finished / name).read_bytes() for name in ("model.net", "model.nir")}
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_in("verify", patch, before=True)
+        outcome = export(*command, "--out", finished, "--from", "export")
+    assert outcome.status == 130
+    assert not list(finished.glob("model*"))
+    assert (finished / "private" / "unproven.net").read_bytes() == whole["model.net"]
+    outcome = export(*command, "--out", finished, "--to", "verify")
+    assert outcome.status == 0, outcome.err
+    assert [name for name in stages_run(outcome.out) if name != "load"] == ["verify"]
+    assert whole == {name: (finished / name).read_bytes() for name in whole}
+
+
 def spoil_model(folder: Path, fix_hash: bool) -> None:
     """Change one weight by the smallest step, and let the manifest believe it."""
     from compiler.run_folder import file_hash
     from netx_export.fingerprint import hash_group
 
-    with h5py.File(folder / "model.net", "r+") as file:
+    model = folder / "private" / "unproven.net"
+    with h5py.File(model, "r+") as file:
         weight = file["layer"]["1"]["weight"]
         values = weight[()]
         values.reshape(-1)[values.argmin()] += 2
@@ -345,7 +366,7 @@ def spoil_model(folder: Path, fix_hash: bool) -> None:
             place = file["deployment"]["layer_hash"]
             place[()] = digest
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["stages"]["export"]["files"]["model.net"] = file_hash(folder / "model.net")
+    manifest["stages"]["export"]["files"]["private/unproven.net"] = file_hash(model)
     for name in ("verify", "evaluate", "report"):
         manifest["stages"].pop(name)
     (folder / "manifest.json").write_text(json.dumps(manifest))
@@ -362,7 +383,8 @@ def test_a_file_that_disagrees_fails_and_loses_its_name(
     if fix_hash:
         assert "SLAYER and the integer simulator disagree" in outcome.err
         assert re.search(r"time-step \d+ of neuron \(c, h, w\) = \(\d+, \d+, \d+\)", outcome.err)
-    assert not (finished / "model.net").exists()
+    named = sorted(path.name for path in finished.glob("model*"))
+    assert named == ["model.net.rejected"]
     outcome = export(*command, "--out", finished, "--to", "verify")
     assert outcome.status == 0, outcome.err
     assert stages_run(outcome.out)[-2:] == ["export", "verify"]
