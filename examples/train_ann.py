@@ -100,6 +100,7 @@ NUMBERS = {
     "weight_decay": float,
     "dropout": float,
     "shift": int,
+    "erase": int,
     "seed": int,
 }
 """Settings that an option of the same name changes -> their type."""

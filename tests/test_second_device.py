@@ -198,7 +198,7 @@ def test_anns_are_trained(changes: dict[str, Any]) -> None:
     generator = np.random.default_rng(0)
     images = generator.random((40, 3, 8, 8), np.float32)
     labels = generator.integers(0, 3, 40)
-    settings = TrainingSettings(epochs=2, batch=16, flip=True, shift=1, **changes)
+    settings = TrainingSettings(epochs=2, batch=16, flip=True, shift=1, erase=2, **changes)
 
     def weights() -> dict[str, torch.Tensor]:
         torch.manual_seed(0)

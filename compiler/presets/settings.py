@@ -16,15 +16,16 @@ MOST_SEED = 2**63 - 1
 class TrainingSettings:
     """How to train; every random choice follows from `seed`.
 
-    optimizer: `adamw` or `nesterov` (SGD with Nesterov's momentum 0.9), both with one cycle
-    of the learning rate (its peak is learning_rate), or `sgd` with momentum 0.9 whose rate
-    falls to a tenth after the `milestones`, fractions of all epochs. dropout: share of the
-    inputs of every dense layer left out. flip: mirror half of the images. shift: largest
-    random shift, in pixels, in each direction. average: decay of the running average of the
-    weights that is returned; 0 for none. norm: what stands behind every convolution in training
-    and is folded into its weights at the end: `batch`-norm, which leaves a bias, or `scale`, which
-    leaves none (compiler.presets.scale_norm). precision: of the products in training; sums, the
-    weights kept and everything outside training are float32.
+    optimizer: `adamw` or `nesterov` (SGD with Nesterov's momentum 0.9), both with one cycle of the
+    learning rate (its peak is learning_rate), or `sgd` with momentum 0.9 whose rate falls to a
+    tenth after the `milestones`, fractions of all epochs. dropout: share of the inputs of every
+    dense layer left out. flip: mirror half of the images. shift: largest random shift, in pixels,
+    in each direction. erase: side, in pixels, of a square at a random place of each image that is
+    set to 0 (Cutout: DeVries and Taylor 2017). average: decay of the running average of the weights
+    that is returned; 0 for none. norm: what stands behind every convolution in training and is
+    folded into its weights at the end: `batch`-norm, which leaves a bias, or `scale`, which leaves
+    none (compiler.presets.scale_norm). precision: of the products in training; sums, the weights
+    kept and everything outside training are float32.
     """
 
     epochs: int = 20
@@ -37,6 +38,7 @@ class TrainingSettings:
     dropout: float = 0.0
     flip: bool = False
     shift: int = 0
+    erase: int = 0
     average: float = 0.0
     norm: Literal["none", "batch", "scale"] = "none"
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -64,6 +66,7 @@ class TrainingSettings:
             "label_smoothing": (0 <= self.label_smoothing < 1, share),
             "dropout": (0 <= self.dropout < 1, share),
             "shift": (self.shift >= 0, "0 or more"),
+            "erase": (self.erase >= 0, "0 or more"),
             "average": (0 <= self.average < 1, share),
             "seed": (0 <= self.seed <= MOST_SEED, f"0..{MOST_SEED}"),
         }

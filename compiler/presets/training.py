@@ -318,7 +318,7 @@ def _dropout_hooks(module: nn.Module, rate: float) -> list[torch.utils.hooks.Rem
 
 
 def _augmented(images: Tensor, settings: TrainingSettings) -> Tensor:
-    """Mirror and shift every image of a batch by its own random choice."""
+    """Mirror, shift and erase a part of every image of a batch by its own random choice."""
     import torch
     from torch.nn import functional
 
@@ -335,4 +335,16 @@ def _augmented(images: Tensor, settings: TrainingSettings) -> Tensor:
         padded = functional.pad(images, (reach,) * 4)
         pick = torch.arange(size, device=device)[:, None, None]
         images = padded[pick, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-    return images
+    return images * ~_squares(images, settings.erase) if settings.erase else images
+
+
+def _squares(images: Tensor, side: int) -> Tensor:
+    """True in a square around a random place of each image, (N, 1, H, W); borders cut it off."""
+    import torch
+
+    within = []
+    for size in images.shape[2:]:
+        first = (torch.randint(0, size, (len(images), 1)) - side // 2).to(images.device)
+        distance = torch.arange(size, device=images.device) - first
+        within.append((distance >= 0) & (distance < side))
+    return (within[0][:, :, None] & within[1][:, None, :])[:, None]

@@ -109,6 +109,18 @@ def test_augmentation_moves_and_mirrors_each_image_by_itself():
     assert set(halves) == {-1, 1}
 
 
+def test_a_square_of_each_image_is_erased():
+    from compiler.presets.training import _augmented
+
+    torch.manual_seed(1)
+    erased = _augmented(torch.ones(400, 2, 6, 9), TrainingSettings(erase=3)) == 0
+    assert torch.equal(erased[:, 0], erased[:, 1])
+    rows, columns = erased[:, 0].any(2).sum(1), erased[:, 0].any(1).sum(1)
+    assert torch.equal(erased[:, 0].sum((1, 2)), rows * columns)  # no shape but a rectangle
+    assert set(rows.tolist()) == set(columns.tolist()) == {2, 3}  # cut off at the borders
+    assert bool(erased[:, 0].any(0).all())
+
+
 def test_saved_network_and_card(tmp_path):
     module = ARCHITECTURES["digits-cnn"]((1, 8, 8), 10)
     card = model_card("Title", {"Fact": "one"}, TrainingSettings(), ["a", "b"])
