@@ -125,7 +125,7 @@ def _samples(count: int | None) -> tuple[str, ...]:
 
 def figures(report: dict[str, Any]) -> dict[str, Any]:
     """What a compile's row says of it."""
-    proof = report["agreement"].values()
+    proof = [row for row in report["agreement"].values() if row]  # none of Lava if not asked
     return {
         "accuracy": accuracies(report),
         "samples": report["evaluation"]["samples"],

@@ -126,7 +126,10 @@ def test_a_list_of_seeds_is_checked() -> None:
 FINISHED = {
     "stages": [{"name": "ann", "accuracy": 0.75}],
     "evaluation": {"samples": 9},
-    "agreement": {"slayer_vs_reference": {"spikes": 2000, "mismatches": 0}},
+    "agreement": {
+        "slayer_vs_reference": {"spikes": 2000, "mismatches": 0},
+        "reference_vs_lava": None,
+    },
     "layers": [{"synops_per_sample": 3e6}],
     "energy": [{"model": compiles.ENERGY_MODEL, "includes_input_layer": True, "snn_joules": 5e-6}],
     "resources": [{"title": "Loihi 1", "cores": 7}],
