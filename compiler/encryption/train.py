@@ -29,9 +29,6 @@ from compiler.store import KEEP_SECONDS
 
 Progress = Callable[[int, int], None]
 
-SLOWER = 0.25
-"""Factor of the learning rate after an epoch that did harm: deep networks need lower rates."""
-
 
 @dataclass(frozen=True)
 class Epoch:
@@ -138,8 +135,6 @@ def encrypt(
     """Train `network` (converted from the lowered `graph`) on synthetic images alone.
 
     Weights and biases are seen rounded to the chip's integers, u wraps and v clips as on the chip.
-    An epoch that ends with a larger held-out loss than there was before any training is taken back,
-    and the learning rate is SLOWER of what it was from there on.
     Stops when the held-out loss has not improved for `config.patience` epochs and returns
     the best epoch, which may be 0. `checkpoint` is given the state after every epoch, and every
     KEEP_SECONDS within one; `resume` takes one. `team`: processes that were all called with the
@@ -157,8 +152,6 @@ def encrypt(
             break
         trainer.train_epoch(epoch, progress, checkpoint)
         trainer.judge(epoch)
-        if trainer.harmed(trainer.epochs[-1]):
-            trainer.take_back()
         if checkpoint:
             checkpoint(trainer.state())
     return trainer.result()
@@ -222,8 +215,7 @@ class _Trainer:
         self.team.total([p.grad for p in parameters if p.grad is not None])
 
     def _set_rate(self, share: float) -> None:
-        taken_back = sum(self.harmed(epoch) for epoch in self.epochs)
-        factor = _SCHEDULES[self.config.schedule](share) * SLOWER**taken_back
+        factor = _SCHEDULES[self.config.schedule](share)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * factor
 
@@ -290,15 +282,6 @@ class _Trainer:
         if not self.epochs or loss < min(entry.loss for entry in self.epochs):
             self.best = copy.deepcopy(self.network.state_dict())
         self.epochs.append(Epoch(epoch, loss, agreement))
-
-    def harmed(self, epoch: Epoch) -> bool:
-        """Whether the network was worse after this epoch than before any training."""
-        return epoch.loss > self.epochs[0].loss
-
-    def take_back(self) -> None:
-        """Go on from the best network, at a rate that `harmed` epochs have made lower."""
-        self.network.load_state_dict(self.best)
-        self.optimizer.state.clear()
 
     def _summed(self, *values: float) -> list[float]:
         """Each value summed over the team."""

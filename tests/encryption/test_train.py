@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -224,27 +223,6 @@ def test_it_stops_early_and_may_keep_the_network_untrained(lesson: Any, tmp_path
     assert found.best_epoch == 0 and len(found.epochs) == 3
     for before, after in zip(lesson.converted.layers, found.graph.layers, strict=True):
         np.testing.assert_allclose(after.weight, before.weight, rtol=1e-6, atol=1e-5)
-
-
-def test_an_epoch_that_did_harm_is_taken_back_and_the_rate_lowered(
-    lesson: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from compiler.encryption.train import _Trainer
-
-    config = replace(CONFIG, epochs=7, learning_rate=2.0, patience=7)
-    found = train(lesson, config)
-    losses = [epoch.loss for epoch in found.epochs]
-    assert losses[1] > losses[0] > min(losses) and found.best_epoch > 1
-
-    states: list[TrainingState] = []
-    train(lesson, config, checkpoint=lambda state: states.append(deepcopy(state)))
-    resumed = train(lesson, config, resume=states[0])
-    assert resumed.epochs == found.epochs
-    assert content(resumed.graph, tmp_path) == content(found.graph, tmp_path)
-
-    monkeypatch.setattr(_Trainer, "take_back", lambda self: None)
-    monkeypatch.setattr("compiler.encryption.train.SLOWER", 1.0)
-    assert min(epoch.loss for epoch in train(lesson, config).epochs) > min(losses)
 
 
 def test_a_loss_that_is_no_number_is_named(lesson: Any, monkeypatch: pytest.MonkeyPatch) -> None:
