@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from compiler.allocator import keep_freed_memory
 from compiler.distributed import is_main_process
 from compiler.errors import (
     EXIT_CANNOT_COMPILE,
@@ -41,11 +42,6 @@ STDOUT = Path("-")
 
 _SHARE_THAT_TELLS = 0.05
 """Below this share of the work the time left is not guessed from the time passed."""
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Parameters of mallopt(3), as malloc.h numbers them."""
-
-_KEPT_BYTES = 1 << 30
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -93,24 +89,6 @@ def run_command(
         for number, handler in before.items():
             signal.signal(number, handler)
     return status if isinstance(status, int) else EXIT_OK
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep what is freed for the next array, unless the environment says otherwise.
-
-    Else every array above 32 MB is asked of the system anew, page by page, and given back: a
-    fifth of the time of balancing thresholds, a tenth of that of training.
-    """
-    import ctypes
-
-    if not sys.platform.startswith("linux") or any(
-        name.startswith("MALLOC_") for name in os.environ
-    ):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def _program(module: str) -> str:

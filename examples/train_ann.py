@@ -37,7 +37,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compiler.commandline import keep_freed_memory
+from compiler.allocator import keep_freed_memory
 from compiler.errors import (
     EXIT_INTERRUPTED,
     CompilerError,
