@@ -93,6 +93,13 @@ AXES: Mapping[str, Axis] = {
         "learning rate of the training",
         {str(rate): _set(encrypt__learning_rate=rate) for rate in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)},
     ),
+    "relative_rate": Axis(
+        "learning rate in units of the layer's weights",
+        {
+            str(rate): _set(encrypt__learning_rate=rate, encrypt__learning_rate_unit="weights")
+            for rate in (5e-4, 1e-3, 2e-3, 5e-3, 1e-2)
+        },
+    ),
     "epochs": Axis(
         "epochs of the training",
         {str(n): _set(encrypt__epochs=n, encrypt__patience=n) for n in (1, 2, 4, 8, 16)},

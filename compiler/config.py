@@ -188,10 +188,14 @@ class EncryptionConfig:
     activations, plus `reconversion_weight` times what the weights, read as a ReLU network,
     still tell of the ANN's logits (compiler.encryption.losses).
     `schedule`: half a cosine, or a tenth of the learning rate from 50 % and 70 % on (`steps`).
+    `learning_rate_unit`: `weights` multiplies the learning rate by the root mean square of each
+    layer's weights before training, in units of 64 mantissas and 0.001 at least, for its weights
+    and biases (Adafactor's relative step, Shazeer and Stern 2018); `absolute` takes it as it is.
     `surrogate_height`: 0 for 2 / T. `current_decay` and `voltage_decay` are those of hidden
     neurons, of 4096; with 4096 and 0 they integrate without leak.
-    `lowest_contrast`: a training image's differences from its mean are multiplied by a number
-    drawn from here to 1, each time anew, and the ANN is asked about the image that comes out.
+    `lowest_contrast`: an image's differences from its mean are multiplied by a number drawn from
+    here to 1, a training image's each time anew, a held-out one's once, and the ANN is asked about
+    the image that comes out.
     `memory_gb`: what the voltages and spikes of a training step may take, in 10^9 bytes; a batch
     that needs more runs in parts whose gradients are added up.
     `recipe` only names where the settings came from: see compiler.recipes.
@@ -201,6 +205,7 @@ class EncryptionConfig:
     epochs: int = 4
     batch: int = 64
     learning_rate: float = 1e-3
+    learning_rate_unit: str = "absolute"
     schedule: str = "cosine"
     distill_temperature: float = 2.0
     distill_share: float = 1.0
@@ -246,7 +251,11 @@ class EncryptionConfig:
             ("current_decay", I_DECAY),
             ("voltage_decay", V_DECAY),
         )
-        named = (("schedule", SCHEDULES), ("surrogate", SURROGATES))
+        named = (
+            ("schedule", SCHEDULES),
+            ("surrogate", SURROGATES),
+            ("learning_rate_unit", LEARNING_RATE_UNITS),
+        )
         return [
             (getattr(self, name) in names, name, getattr(self, name), "one of " + ", ".join(names))
             for name, names in named
@@ -263,6 +272,7 @@ class EncryptionConfig:
 
 SCHEDULES = ("cosine", "steps")
 SURROGATES = ("exponential", "linear")
+LEARNING_RATE_UNITS = ("absolute", "weights")
 
 
 @dataclass(frozen=True)

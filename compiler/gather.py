@@ -105,7 +105,8 @@ def warnings(report: dict[str, Any]) -> list[str]:
     if report["encryption"]["best_epoch"] == 0:
         found.append(
             "training did not improve the held-out loss: the weights are the converted ones, and "
-            "nothing was obfuscated; a lower encrypt.learning_rate or more encrypt.epochs may help"
+            "nothing was obfuscated; encrypt.learning_rate_unit=weights, a lower "
+            "encrypt.learning_rate or more encrypt.epochs may help"
         )
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,11 +32,24 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Epoch:
-    """Held-out figures after an epoch; epoch 0 is the network before training."""
+    """Held-out figures after an epoch; epoch 0 is the network before training.
+
+    agreement: share of images on which the answer is the ANN's. answers, rates, reconversion: the
+    parts of `loss` before their weights (EncryptionConfig); the last is 0 where it has no weight.
+    """
 
     epoch: int
     loss: float
     agreement: float
+    answers: float
+    rates: float
+    reconversion: float
+
+
+_LEAST_SIZE = 1e-3
+"""Of a layer's weights, for the relative learning rate: Adafactor's epsilon_2."""
+
+FIGURES = tuple(field.name for field in fields(Epoch))[1:]
 
 
 @dataclass(frozen=True)
@@ -176,12 +189,25 @@ class _Trainer:
         self.network = SlayerNetwork(network, surrogate).to(self.device)
         self.teacher = _Teacher(graph, network, self.device)
         self.logit_scale = network.logit_per_voltage * WEIGHT_SCALE
-        trained = [p for p in self.network.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(trained, config.learning_rate)
+        self.optimizer = torch.optim.Adam(self._groups(), config.learning_rate)
         self.images = synthetic.pixels(synthetic.training)
+        self.held_out = with_contrast(
+            synthetic.pixels(synthetic.validation), config.lowest_contrast, [seed, 0]
+        )
         self.epochs: list[Epoch] = []
         self.best: dict[str, Any] = {}
         self.steps = 0
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Each layer's weights and bias, and the factor of the learning rate that they have."""
+        relative = self.config.learning_rate_unit == "weights"
+        groups = []
+        for block in self.network.blocks:
+            weight = block.synapse.weight
+            size = max(float(weight.detach().double().square().mean().sqrt()), _LEAST_SIZE)
+            trained = [p for p in block.parameters() if p.requires_grad]
+            groups.append({"params": trained, "factor": size if relative else 1.0})
+        return groups
 
     def train_epoch(
         self, epoch: int, progress: Progress | None, checkpoint: Checkpoint | None
@@ -217,10 +243,10 @@ class _Trainer:
     def _set_rate(self, share: float) -> None:
         factor = _SCHEDULES[self.config.schedule](share)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * factor
+            group["lr"] = self.config.learning_rate * factor * group["factor"]
 
-    def _run(self, images: Array, first_index: int, learn: bool = False) -> tuple[float, float]:
-        """This process's part of a batch's loss, and of its share of samples that agree.
+    def _run(self, images: Array, first_index: int, learn: bool = False) -> Array:
+        """This process's part of a batch's figures (FIGURES), means over its samples.
 
         The parts of all processes add up to those of the whole batch; `learn` adds up their
         gradients too. `first_index` gives the `poisson` code new random numbers for every batch.
@@ -230,17 +256,16 @@ class _Trainer:
         idle = part.stop == part.start
         images = images[:1] if idle else images[part]
         goals = self._goals(images, 0.0 if idle else len(images) / whole)
-        loss = agreement = 0.0
+        figures = np.zeros(len(FIGURES))
         for begin, some in in_parts(images, self._at_once(len(images))):
             these = goals.part(slice(begin, begin + len(some)))
             weight = 0.0 if idle else len(some) / whole
             with torch.set_grad_enabled(learn):
-                found, agreed = self._loss(some, first_index + part.start + begin, these)
+                loss, found = self._loss(some, first_index + part.start + begin, these)
             if learn:
-                (found * weight).backward()
-            loss += float(found.detach()) * weight
-            agreement += agreed * weight
-        return loss, agreement
+                (loss * weight).backward()
+            figures += weight * found
+        return figures
 
     def _at_once(self, samples: int) -> int:
         """Samples of a batch that run together, so that the memory is kept to."""
@@ -254,34 +279,34 @@ class _Trainer:
         self.team.total([scales])
         return _Goals(logits, rates, scales.clamp_min(1e-9))
 
-    def _loss(self, images: Array, first_index: int, goals: _Goals) -> tuple[torch.Tensor, float]:
-        """Mean loss of some samples, and the share of them that agree with the ANN."""
+    def _loss(self, images: Array, first_index: int, goals: _Goals) -> tuple[torch.Tensor, Array]:
+        """Mean loss of some samples, and the same with its parts and the agreement as FIGURES."""
         spikes = torch.from_numpy(encode_nhwc(images, self.network.graph, first_index))
         voltage, hidden = self.network(spikes.to(self.device))
         logits = voltage * self.logit_scale
-        loss = answer_loss(logits, goals.logits, self.config)
+        answers = answer_loss(logits, goals.logits, self.config)
+        loss, read, rates = answers, torch.zeros_like(answers), torch.zeros_like(answers)
         if self.config.reconversion_weight:
             pixels = torch.from_numpy(images).to(self.device).permute(0, 2, 3, 1).contiguous()
             read = reconversion(self.network, pixels, goals.logits)
             loss = loss + self.config.reconversion_weight * read
         for counts, target, scale in zip(hidden, goals.rates, goals.scales, strict=True):
-            error = functional.mse_loss(counts / self.network.graph.timesteps, target)
-            loss = loss + self.config.hidden_weight * (error / scale) / len(hidden)
+            error = functional.mse_loss(counts / self.network.graph.timesteps, target) / scale
+            loss = loss + self.config.hidden_weight * error / len(hidden)
+            rates = rates + error.detach() / len(hidden)
         agreement = (logits.argmax(1) == goals.logits.argmax(1)).float().mean()
-        return loss, float(agreement)
+        figures = torch.stack([one.detach() for one in (loss, agreement, answers, rates, read)])
+        return loss, figures.double().cpu().numpy()
 
     def judge(self, epoch: int) -> None:
         """Measure on the held-out images and keep the network if it is the best so far."""
-        images = self.synthetic.pixels(self.synthetic.validation)
-        loss = agreement = 0.0
-        for start, part in in_parts(images, self.config.batch):
-            part_loss, part_agreement = self._run(part, start)
-            loss += part_loss * len(part) / len(images)
-            agreement += part_agreement * len(part) / len(images)
-        loss, agreement = self._summed(loss, agreement)
-        if not self.epochs or loss < min(entry.loss for entry in self.epochs):
+        figures = np.zeros(len(FIGURES))
+        for start, part in in_parts(self.held_out, self.config.batch):
+            figures += self._run(part, start) * len(part) / len(self.held_out)
+        found = Epoch(epoch, **dict(zip(FIGURES, self._summed(*figures), strict=True)))
+        if not self.epochs or found.loss < min(entry.loss for entry in self.epochs):
             self.best = copy.deepcopy(self.network.state_dict())
-        self.epochs.append(Epoch(epoch, loss, agreement))
+        self.epochs.append(found)
 
     def _summed(self, *values: float) -> list[float]:
         """Each value summed over the team."""

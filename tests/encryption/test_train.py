@@ -18,6 +18,7 @@ from compiler.encryption.checkpoint import Checkpoints
 from compiler.encryption.losses import distillation
 from compiler.encryption.train import Encryption, TrainingState, encrypt, with_contrast
 from compiler.errors import EnvironmentProblem
+from compiler.ir.geometry import Array
 from compiler.ir.snn import SnnGraph
 from compiler.store import save, write_state
 
@@ -53,8 +54,10 @@ def test_biases_work(lesson: Any) -> None:
     from compiler.encryption import train as module
 
     class BiasesAlone(torch.optim.Adam):
-        def __init__(self, parameters: list[torch.Tensor], rate: float) -> None:
-            super().__init__([p for p in parameters if p.dim() in (1, 3)], rate)
+        def __init__(self, groups: list[dict[str, Any]], rate: float) -> None:
+            biases = [[p for p in group["params"] if p.dim() in (1, 3)] for group in groups]
+            changed = zip(groups, biases, strict=True)
+            super().__init__([{**group, "params": some} for group, some in changed], rate)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module.torch.optim, "Adam", BiasesAlone)
@@ -62,6 +65,62 @@ def test_biases_work(lesson: Any) -> None:
     for before, after in zip(lesson.converted.layers, found.graph.layers, strict=True):
         np.testing.assert_allclose(after.weight, before.weight, atol=1e-4)
     assert min(epoch.loss for epoch in found.epochs) < 0.9 * found.epochs[0].loss
+
+
+def test_the_loss_is_the_weighted_sum_of_its_parts(lesson: Any) -> None:
+    config = replace(CONFIG, epochs=1, hidden_weight=0.25, reconversion_weight=0.5)
+    for epoch in train(lesson, config).epochs:
+        parts = (epoch.answers, epoch.rates, epoch.reconversion)
+        assert min(parts) > 0
+        total = epoch.answers + 0.25 * epoch.rates + 0.5 * epoch.reconversion
+        assert epoch.loss == pytest.approx(total, rel=1e-6)
+
+
+def test_a_rate_in_units_of_the_weights_moves_every_layer_by_the_same_share(lesson: Any) -> None:
+    """Adam's first step is the rate times the gradient's sign, for all weights."""
+    samples = len(lesson.synthetic.pixels(lesson.synthetic.training))
+    config = replace(CONFIG, epochs=1, batch=samples, learning_rate=0.01)
+
+    def moved(unit: str) -> list[float]:
+        """Of each layer, the largest step in root mean squares of its weights."""
+        caught: dict[str, torch.Tensor] = {}
+        train(
+            lesson,
+            replace(config, learning_rate_unit=unit),
+            checkpoint=lambda s: caught.update({k: v.clone() for k, v in s.network.items()}),
+        )
+        shares = []
+        for index, layer in enumerate(lesson.converted.layers):
+            after = caught[f"blocks.{index}.synapse.weight"].double().numpy() * 64
+            step = np.abs(after.reshape(layer.weight.shape) - layer.weight).max()
+            shares.append(float(step / np.sqrt(np.mean(layer.weight**2))))
+        return shares
+
+    relative, absolute = moved("weights"), moved("absolute")
+    assert relative == pytest.approx([0.01] * len(relative), rel=0.01)
+    assert max(absolute) > 1.5 * min(absolute)
+
+
+def test_held_out_images_have_the_contrasts_of_the_training(
+    lesson: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from compiler.encryption import train as module
+
+    seen: list[Array] = []
+    encode = module.encode_nhwc
+
+    def spied(images: Array, *more: Any) -> Array:
+        seen.append(images)
+        return encode(images, *more)
+
+    monkeypatch.setattr(module, "encode_nhwc", spied)
+    train(lesson, replace(CONFIG, epochs=1, lowest_contrast=0.2))
+    images = lesson.synthetic.pixels(lesson.synthetic.validation)
+    batches = -(-len(images) // CONFIG.batch)
+    before, after = (np.concatenate(part) for part in (seen[:batches], seen[-batches:]))
+    np.testing.assert_array_equal(before, after)
+    share = before.std((1, 2, 3)) / images.std((1, 2, 3))
+    assert share.min() >= 0.199 and share.max() <= 1.001 and share.std() > 0.1
 
 
 def test_the_same_seed_gives_the_same_bytes(
@@ -141,12 +200,12 @@ class Recorder(torch.optim.Adam):
 
     seen: list[list[torch.Tensor]]
 
-    def __init__(self, parameters: list[torch.Tensor], rate: float) -> None:
-        super().__init__(parameters, 1e-12)
+    def __init__(self, groups: list[dict[str, Any]], rate: float) -> None:
+        super().__init__(groups, 1e-12)
         Recorder.seen = []
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        parameters = self.param_groups[0]["params"]
+        parameters = [p for group in self.param_groups for p in group["params"]]
         Recorder.seen.append([p.grad.clone() for p in parameters if p.grad is not None])
 
 
