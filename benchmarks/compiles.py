@@ -17,6 +17,7 @@ import click
 if TYPE_CHECKING:
     from compiler.ir.ann import AnnGraph
     from compiler.ir.synthetic import SyntheticSet
+    from compiler.request import CompileRequest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -60,9 +61,24 @@ def report_of(folder: Path) -> dict[str, Any]:
     return report
 
 
+def request_of(*flags: str) -> CompileRequest:
+    """What `compiler.export` would be asked by these flags; UsageError where it refuses them."""
+    from compiler.export import export
+    from compiler.options import make_request
+
+    return make_request(export.make_context("export", list(flags)).params, "")
+
+
 def accuracies(report: dict[str, Any]) -> dict[str, float]:
-    """Accuracy of every stage of a compile that was measured on real images."""
-    found = {stage["name"]: stage["accuracy"] for stage in report["stages"]}
+    """Accuracy of every stage of a compile that was measured on all its real images.
+
+    Lava's is left out where it ran on fewer of them.
+    """
+    found = {
+        stage["name"]: stage["accuracy"]
+        for stage in report["stages"]
+        if stage["samples"] == report["evaluation"]["samples"]
+    }
     if None in found.values():
         raise click.ClickException("no labelled images: set PRIVATE_SNN_DATA to their folder")
     return found

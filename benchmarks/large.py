@@ -22,8 +22,22 @@ from compiler.export import STAGES
 SHAPE, CLASSES = (3, 32, 32), 10
 
 
+class Architecture(click.ParamType):  # type: ignore[misc]
+    """A named architecture of the compile."""
+
+    name = "network"
+
+    def convert(self, value: str, *_: Any) -> str:
+        """The name, if there is such an architecture."""
+        from compiler.frontend import ARCHITECTURES
+
+        if value not in ARCHITECTURES:
+            self.fail(f"{value!r} is none of {', '.join(ARCHITECTURES)}")
+        return value
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.argument("network", default="vgg16")
+@click.argument("network", type=Architecture(), default="vgg16")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
 @click.option("--timesteps", type=int, default=64, show_default=True)
 @click.option("--images", type=click.IntRange(64), default=512, show_default=True,
@@ -83,10 +97,11 @@ def _peak(manifest: dict[str, Any]) -> int:
 def write_random_weights(network: str, path: Path) -> None:
     """Weights by He et al. (2015), biases 0, as the architecture's .safetensors."""
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
     from torch import nn
 
     from compiler.frontend import ARCHITECTURES
+    from compiler.store import write_bytes
 
     torch.manual_seed(0)
     module = ARCHITECTURES[network](SHAPE, CLASSES)
@@ -95,7 +110,7 @@ def write_random_weights(network: str, path: Path) -> None:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-    save_file(module.state_dict(), path)
+    write_bytes(path, save(module.state_dict()))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -29,6 +29,7 @@ from benchmarks.compiles import (
     chip_joules,
     compile_like,
     report_of,
+    request_of,
     run_python,
     synops,
     whole_numbers,
@@ -94,16 +95,19 @@ def paper(name: str, out: Path, **options: Any) -> None:
 
     network = named(name, options["data"])
     steps = whole_numbers(options["timesteps"])
+    settings = [part for setting in options["settings"] for part in ("--set", setting)]
+    for timesteps in steps:  # refused now rather than after the training
+        request_of("--preset", "digits", *settings, "--timesteps", str(timesteps))
     out.mkdir(parents=True, exist_ok=True)
     weights, subject = (out / f"{network.name}.{kind}" for kind in ("safetensors", "toml"))
     samples = _samples(options["samples"])
-    _same_training(out / f"{network.name}.training.json", network, options)
+    begun = weights.is_file() or weights.with_suffix(".checkpoint").is_file()
+    _same_training(out / f"{network.name}.training.json", network, options, begun)
     if not weights.is_file():
         epochs = ["--epochs", str(options["epochs"])] if options["epochs"] else []
         precision = ["--precision", options["precision"]]
         _train(network, weights, options["recipe"], [*epochs, *precision, *samples])
     write_bytes(subject, as_toml(network, weights).encode())
-    settings = (part for setting in options["settings"] for part in ("--set", setting))
     measured = _samples(options["eval_samples"] or options["samples"])
     flags = ("--config", str(subject), *measured, *settings)
     flags += ("--lava-samples", str(options["lava_samples"]))
@@ -163,8 +167,8 @@ def as_table(found: list[dict[str, Any]]) -> list[list[str]]:
     ]
 
 
-def _same_training(note: Path, network: Network, options: dict[str, Any]) -> None:
-    """Note what the ANN is trained with; UsageError where the one there has other settings.
+def _same_training(note: Path, network: Network, options: dict[str, Any], begun: bool) -> None:
+    """Note what the ANN is trained with; UsageError where one `begun` has other settings.
 
     Where the images lie is none of them: DIR may go to another machine.
     """
@@ -172,7 +176,9 @@ def _same_training(note: Path, network: Network, options: dict[str, Any]) -> Non
 
     asked = {name: options[name] for name in TRAINING}
     asked["recipe"] = asked["recipe"] or network.usual_recipe
-    known = {"precision": "float32", **json.loads(note.read_text())} if note.is_file() else asked
+    known = asked
+    if begun and note.is_file():
+        known = {"precision": "float32", **json.loads(note.read_text())}
     if known != asked:
         raise click.UsageError(
             f"the network in {note.parent} was trained with {known}, asked for is {asked}: name "

@@ -21,6 +21,7 @@ from benchmarks.compiles import (
     chip_joules,
     compile_like,
     report_of,
+    request_of,
     run,
     spread,
     subject_flags,
@@ -54,6 +55,8 @@ def rows(subject: str, out: Path, privatesnn: Path | None, **options: Any) -> No
     from compiler.commandline import make_console, plain_table, write_json
 
     steps = whole_numbers(options["timesteps"])
+    if privatesnn is not None:
+        _check_published(subject, privatesnn, options["samples"])
     found: list[dict[str, Any]] = []
     for seed in whole_numbers(options["seeds"]):
         for timesteps in steps:
@@ -131,7 +134,7 @@ def _beside(
     key = key_of(__version__, file_hash(matched), file_hash(model), report["evaluation"]["sha256"])
     kept = KeptAnswers(folder.with_name(f"{folder.name}.json"), key)
     chips = {
-        "real": lambda: _with_real_images(graph, data, seed, timesteps),
+        "real": lambda: _with_real_images(graph, data, seed, folder),
         "undistilled": lambda: read_netx(model).graph,
     }
     return {
@@ -143,16 +146,16 @@ def _beside(
     }  # fmt: skip
 
 
-def _with_real_images(graph: AnnGraph, data: str, seed: int, timesteps: int) -> ChipGraph:
-    """The network whose thresholds were balanced on training images."""
-    from compiler.config import CompileConfig, with_overrides
+def _with_real_images(graph: AnnGraph, data: str, seed: int, folder: Path) -> ChipGraph:
+    """The network whose thresholds were balanced on training images, else as in `folder`."""
     from compiler.conversion import convert
     from compiler.ir.snn import Encoding
     from compiler.quantization import quantize
 
-    config = with_overrides(CompileConfig(seed=seed), {"convert": {"timesteps": timesteps}})
+    config = request_of("--config", str(folder / "config.toml")).config
+    encoding = Encoding(config.encoding.code, seed, config.encoding.x_min)
     real = training_images(data, graph, 2 * config.synthesize.held_out, seed)
-    return quantize(convert(graph, real, config.convert, Encoding("rate", seed)).graph)
+    return quantize(convert(graph, real, config.convert, encoding).graph)
 
 
 def _published(subject: str, out: Path, seed: int, timesteps: int, ann: Path) -> dict[str, float]:
@@ -166,6 +169,18 @@ def _published(subject: str, out: Path, seed: int, timesteps: int, ann: Path) ->
     return {title: stages[name]["accuracy"] for name, title in PUBLISHED.items()}
 
 
+def _check_published(subject: str, ann: Path, samples: int | None) -> None:
+    """UsageError, before anything is compiled, where the published method has no such row."""
+    if samples is not None:
+        raise click.UsageError("--privatesnn measures on all test images: leave --samples out")
+    _published_flags(subject)
+    if str(ann) == "kept":
+        if subject.endswith(".toml"):
+            raise click.UsageError("--privatesnn kept: name a FILE for the network of a .toml")
+    elif not ann.is_file():
+        raise click.UsageError(f"--privatesnn: there is no file {ann}")
+
+
 def _published_flags(subject: str) -> tuple[str, ...]:
     """What audit.privatesnn is to build: a preset's network, or that of a configuration."""
     import tomli
@@ -173,6 +188,12 @@ def _published_flags(subject: str) -> tuple[str, ...]:
     if not subject.endswith(".toml"):
         return ("--preset", subject)
     facts = tomli.loads(Path(subject).read_text())
+    missing = [name for name in ("arch", "eval") if name not in facts]
+    if missing:
+        raise click.UsageError(
+            f"--privatesnn needs a network of a named architecture and its images: {subject} has "
+            f"no {' and no '.join(missing)}"
+        )
     return ("--arch", facts["arch"], "--data", facts["eval"])
 
 

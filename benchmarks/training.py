@@ -7,8 +7,6 @@ batch 50, T = 16, 30 % input rate, hidden layers near 10 %; forward, backward, A
 from __future__ import annotations
 
 import json
-import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -100,21 +98,15 @@ def _memory_in_child(name: str) -> dict[str, int]:
     return found
 
 
-def _peak() -> int:
-    """Largest resident memory so far, in bytes. Linux's getrusage counts the parent's as well."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(re.findall(r"VmHWM:\s*(\d+) kB", status.read_text())[0]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 def report_memory(name: str) -> None:
     """Run a few steps and print the memory as JSON: what a child process does."""
+    from compiler.steps import peak_memory_bytes
+
     candidate = CANDIDATES[name](make_workload())
-    before = _peak()
+    before = peak_memory_bytes()
     for _ in range(MEMORY_STEPS):
         candidate.step()
-    print(json.dumps({"before_the_first_step": before, "peak": _peak()}))
+    print(json.dumps({"before_the_first_step": before, "peak": peak_memory_bytes()}))
 
 
 if __name__ == "__main__":

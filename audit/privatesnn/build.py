@@ -64,6 +64,7 @@ class Built:
 def load_ann(preset: Preset, file: Path | None, arch: str | None) -> AnnGraph:
     """The preset's ANN without biases, from `file` or as kept with the package.
 
+    With an `arch` that is not the preset's it is the network of `file`, whatever its shape.
     Raises ModelError where none is kept, or where it is none of PrivateSNN's kind.
     """
     path = file or KEPT / f"{preset.name}.safetensors"
@@ -78,14 +79,15 @@ def load_ann(preset: Preset, file: Path | None, arch: str | None) -> AnnGraph:
             f"--mean {MEAN} --std {STD} --arch {arch or preset.architecture} --data {preset.data} "
             "--out FILE.safetensors",
         )
+    own = arch in (None, preset.architecture)
     graph = load_model(
         path,
         arch=arch or preset.architecture,
         mean=[MEAN],
         std=[STD],
-        input_shape=preset.input_shape,
-        class_names=preset.class_names,
-        name=preset.name,
+        input_shape=preset.input_shape if own else None,
+        class_names=preset.class_names if own else None,
+        name=preset.name if own else path.stem,
     )
     return without_biases(graph)
 

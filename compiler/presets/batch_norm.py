@@ -13,7 +13,8 @@ def with_batch_norm(module: nn.Module) -> nn.Sequential:
     """Return the layers of a plain Sequential with a batch-norm behind every convolution.
 
     The convolutions lose their biases, which the batch-norm would take away again. The
-    parameters are shared with `module`. Raises TypeError for anything but a Sequential.
+    parameters are shared with `module`. Raises TypeError for anything but a Sequential that has
+    convolutions among its own layers.
     """
     from torch import nn
 
@@ -50,4 +51,6 @@ def _layers(module: nn.Module) -> list[nn.Module]:
 
     if not isinstance(module, nn.Sequential):
         raise TypeError(f"batch-norm is put into a Sequential alone, not {type(module).__name__}")
+    if not any(isinstance(layer, nn.Conv2d) for layer in module):
+        raise TypeError("batch-norm is put behind a Sequential's own convolutions, and it has none")
     return list(module)

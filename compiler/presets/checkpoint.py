@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +20,19 @@ if TYPE_CHECKING:
 
 
 def training_key(
-    settings: TrainingSettings, shapes: Mapping[str, tuple[int, ...]], images: Array, labels: Array
+    settings: TrainingSettings,
+    shapes: Mapping[str, tuple[int, ...]],
+    held: Sequence[str],
+    images: Array,
+    labels: Array,
 ) -> str:
     """Return a hash of all that a training follows from: settings, network and images.
 
-    shapes: of the network's parameters, by name; images: (N, C, H, W); labels: (N,).
+    shapes: of the network's tensors, by name; held: names of the parameters that are not trained;
+    images: (N, C, H, W); labels: (N,).
     """
-    digest = hashlib.sha256(json.dumps([asdict(settings), shapes], sort_keys=True).encode())
+    network = [asdict(settings), shapes, sorted(held)]
+    digest = hashlib.sha256(json.dumps(network, sort_keys=True).encode())
     for array in (images, labels):
         digest.update(repr((array.shape, array.dtype.str)).encode())
         digest.update(np.ascontiguousarray(array).data)
@@ -51,7 +57,7 @@ def read_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
     except DAMAGE as error:
         raise _not_usable(path, f"a damaged file ({type(error).__name__})") from error
     if found != key:
-        raise _not_usable(path, "the state of a training with other settings or images")
+        raise _not_usable(path, "the state of a training with other settings, biases or images")
     return state
 
 

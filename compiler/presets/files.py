@@ -34,8 +34,8 @@ def save_network(
         "architecture": architecture,
         "input_shape": ",".join(str(size) for size in input_shape),
     }
+    write_bytes(file.with_suffix(".md"), card.encode())
     write_bytes(file, _ordered(save(tensors, metadata=about)))
-    file.with_suffix(".md").write_text(card)
 
 
 def _ordered(content: bytes) -> bytes:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from compiler.errors import Problem, UsageError
 
 MOST_SEED = 2**63 - 1
 """Largest seed of a training: torch takes signed numbers of 64 bits."""
+
+
+Optimizer = Literal["adamw", "nesterov", "sgd"]
+Norm = Literal["none", "batch", "scale"]
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class TrainingSettings:
 
     epochs: int = 20
     batch: int = 128
-    optimizer: Literal["adamw", "nesterov", "sgd"] = "adamw"
+    optimizer: Optimizer = "adamw"
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     milestones: tuple[float, ...] = ()
@@ -40,8 +45,8 @@ class TrainingSettings:
     shift: int = 0
     erase: int = 0
     average: float = 0.0
-    norm: Literal["none", "batch", "scale"] = "none"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    norm: Norm = "none"
+    precision: Precision = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -57,7 +62,11 @@ class TrainingSettings:
     def _rules(self) -> dict[str, tuple[bool, str]]:
         """Whether a setting holds, and what it may be."""
         share = "0 or more, below 1"
+        named = {"optimizer": Optimizer, "norm": Norm, "precision": Precision}
         return {
+            name: (getattr(self, name) in get_args(kind), "one of " + ", ".join(get_args(kind)))
+            for name, kind in named.items()
+        } | {
             "epochs": (self.epochs >= 1, "1 or more"),
             "batch": (self.batch >= 1, "1 or more"),
             "learning_rate": (0 < self.learning_rate < math.inf, "a number above 0"),

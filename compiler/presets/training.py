@@ -7,6 +7,7 @@ itself never trains on images of the world.
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -14,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compiler.errors import UsageError, one_problem
+from compiler.errors import Problem, UsageError, one_problem
 from compiler.ir.device import compute_device, repeatable
 from compiler.ir.geometry import Array
 from compiler.presets.batch_norm import fold_batch_norm, with_batch_norm
@@ -63,12 +64,12 @@ def train(
     EPOCH_SECONDS ago or more, after the last epoch, and every KEEP_SECONDS within one; where it
     exists already, the training goes on from there, to the same result on the same kind of
     machine, and reports the epochs passed once more. Raises
-    UsageError where the file is of another training, or damaged, and where the largest shift
-    moves an image out of itself.
+    UsageError where the file is of another training, or damaged, where the largest shift moves
+    an image out of itself or what is erased is all of it, and where the training diverges.
     """
     import torch
 
-    _check_shift(settings.shift, images_nchw)
+    _check_sizes(settings, images_nchw)
     torch.manual_seed(settings.seed)
     trainer = _Trainer(module, images_nchw, labels, settings)
     key = None if checkpoint is None else trainer.key(images_nchw, labels)
@@ -85,6 +86,7 @@ def train(
     due = time.monotonic() + EPOCH_SECONDS
     for number in range(len(passed) + 1, settings.epochs + 1):
         passed.append(trainer.epoch(number, keep))
+        trainer.check_finite(passed[-1])
         if number == settings.epochs or time.monotonic() >= due:
             keep()
             due = time.monotonic() + EPOCH_SECONDS
@@ -93,13 +95,16 @@ def train(
     return _folded(kept, settings)
 
 
-def _check_shift(shift: int, images_nchw: Array) -> None:
+def _check_sizes(settings: TrainingSettings, images_nchw: Array) -> None:
     side = min(images_nchw.shape[2:])
-    if shift >= side:
-        raise one_problem(
-            UsageError, "the settings of the training do not fit", "shift", str(shift),
-            f"below {side}, the images' shorter side in pixels", "give a smaller shift",
-        )  # fmt: skip
+    allowed = f"below {side}, the images' shorter side in pixels"
+    problems = [
+        Problem(name, str(value), allowed, f"give a smaller {name}")
+        for name, value in (("shift", settings.shift), ("erase", settings.erase))
+        if value >= side
+    ]
+    if problems:
+        raise UsageError("the settings of the training do not fit", problems)
 
 
 def accuracy(module: nn.Module, images_nchw: Array, labels: Array, batch: int = 500) -> float:
@@ -155,7 +160,9 @@ class _Trainer:
     def key(self, images_nchw: Array, labels: Array) -> str:
         """Return what a checkpoint must have been written for."""
         shapes = {name: tuple(one.shape) for name, one in self.module.state_dict().items()}
-        return training_key(self.settings, shapes, images_nchw, labels)
+        parameters = self.module.named_parameters()
+        held = [name for name, parameter in parameters if not parameter.requires_grad]
+        return training_key(self.settings, shapes, held, images_nchw, labels)
 
     def state(self, passed: list[Epoch]) -> dict[str, Any]:
         """Return all that the epochs to come depend on, and the epochs passed."""
@@ -218,6 +225,21 @@ class _Trainer:
             hook.remove()
         self.current = None
         return Epoch(number, self.settings.epochs, now.loss / size, now.hits / size, now.seconds)
+
+    def check_finite(self, epoch: Epoch) -> None:
+        """Raise UsageError where an epoch ended with a loss or weights that are no numbers."""
+        import torch
+
+        finite = (torch.isfinite(one).all() for one in self.module.state_dict().values())
+        if not (math.isfinite(epoch.loss) and all(finite)):
+            raise one_problem(
+                UsageError,
+                "the training diverged",
+                "learning_rate",
+                f"a loss of {epoch.loss} or weights that are no numbers after epoch {epoch.number}",
+                "finite weights",
+                f"give a learning rate below {self.settings.learning_rate}",
+            )
 
     @property
     def on_gpu(self) -> bool:

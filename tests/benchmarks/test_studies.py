@@ -11,10 +11,16 @@ from typing import Any
 import click
 import numpy as np
 import pytest
+import torch
 
+from audit.privatesnn.build import load_ann
 from benchmarks import ablations, compiles, conversion, paper, privacy, rows
 from compiler.export import export
+from compiler.frontend.architectures import ARCHITECTURES
 from compiler.options import make_request
+from compiler.presets import find_preset, load_preset
+from compiler.presets.files import save_network
+from compiler.settings import settings_text
 
 
 @pytest.mark.parametrize("axis", ablations.AXES)
@@ -74,7 +80,8 @@ def test_the_table_has_a_line_a_point_with_mean_and_deviation(measured: Any) -> 
 
 
 def test_without_real_images_there_is_no_study() -> None:
-    report = {"stages": [{"name": "ann", "accuracy": None}]}
+    stages = [{"name": "ann", "accuracy": None, "samples": 9}]
+    report = {"stages": stages, "evaluation": {"samples": 9}}
     with pytest.raises(click.ClickException, match="PRIVATE_SNN_DATA"):
         compiles.accuracies(report)
 
@@ -124,7 +131,10 @@ def test_a_list_of_seeds_is_checked() -> None:
 
 
 FINISHED = {
-    "stages": [{"name": "ann", "accuracy": 0.75}],
+    "stages": [
+        {"name": "ann", "accuracy": 0.75, "samples": 9},
+        {"name": "lava", "accuracy": 1.0, "samples": 1},
+    ],
     "evaluation": {"samples": 9},
     "agreement": {
         "slayer_vs_reference": {"spikes": 2000, "mismatches": 0},
@@ -188,9 +198,14 @@ def test_a_network_of_the_paper_is_trained_and_then_compiled(
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
-    """Commands that train ANNs; none is run, and compiles are finished at once."""
+    """Commands that train ANNs; each is interrupted, and compiles are finished at once."""
     commands: list[tuple[str, ...]] = []
-    monkeypatch.setattr(paper, "run_python", lambda *arguments: commands.append(arguments))
+
+    def begun(*arguments: str) -> None:
+        commands.append(arguments)
+        Path(arguments[arguments.index("--checkpoint") + 1]).write_text("a state")
+
+    monkeypatch.setattr(paper, "run_python", begun)
     monkeypatch.setattr(compiles, "run", lambda *_: None)
     monkeypatch.setattr(paper, "report_of", lambda _: FINISHED)
     return commands
@@ -215,6 +230,85 @@ def test_the_recipe_of_the_ann_can_be_chosen(
     assert training[training.index("--recipe") + 1] == "batch-norm-short"
     assert paper.main([*given, "modern"]) == 2
     assert "trained with" in capsys.readouterr().err
+
+
+def test_a_training_that_never_began_binds_nobody(
+    tmp_path: Path, trained: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ["cifar10-vgg9-bn", "--out", str(tmp_path), "--recipe"]
+
+    def refused(*_: str) -> None:
+        raise click.ClickException("python examples/train_ann.py ended with 2")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(paper, "run_python", refused)
+        assert paper.main([*given, "batch-nrom"]) != 0
+    assert paper.main([*given, "batch-norm"]) == 0
+    assert len(trained) == 1
+
+
+@pytest.mark.parametrize("wrong", [("--set", "encrypt.epochz=2"), ("--timesteps", "64,0")])
+def test_settings_of_the_compile_are_refused_before_the_training(
+    tmp_path: Path, trained: list[tuple[str, ...]], wrong: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert paper.main(["cifar10-vgg9-bn", "--out", str(tmp_path / "run"), *wrong]) == 2
+    assert not trained and not (tmp_path / "run").exists()
+    assert "found" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["digits", "--privatesnn", "kept", "--samples", "100"], "leave --samples out"),
+        (["digits", "--privatesnn", "absent.safetensors"], "no file absent"),
+        (["NET.toml", "--privatesnn", "kept"], "name a FILE"),
+        (["BARE.toml", "--privatesnn", "kept"], "no arch and no eval"),
+    ],
+)
+def test_a_published_row_that_cannot_be_is_refused_at_once(
+    given: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(rows, "run", lambda *_: pytest.fail("something was run"))
+    monkeypatch.setattr(compiles, "run", lambda *_: pytest.fail("something was compiled"))
+    Path("NET.toml").write_text('arch = "vgg5"\neval = "cifar10"\n')
+    Path("BARE.toml").write_text('model = "net.onnx"\n')
+    assert rows.main([*given, "--out", str(tmp_path / "run")]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_published_method_takes_another_network_than_the_presets(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = ARCHITECTURES["vgg5"]((3, 32, 32), 7)
+    save_network(module, tmp_path / "net.safetensors", "vgg5", (3, 32, 32), "a card")
+    graph = load_ann(find_preset("digits"), tmp_path / "net.safetensors", "vgg5")
+    assert (graph.name, graph.input_shape, graph.classes) == ("net", (3, 32, 32), 7)
+
+
+def test_real_images_balance_by_the_settings_of_the_compile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import compiler.conversion as conversion_part
+
+    class Seen(Exception):
+        """What the conversion was asked."""
+
+    def seen(*arguments: Any) -> None:
+        raise Seen(arguments[2], arguments[3])
+
+    monkeypatch.setattr(conversion_part, "convert", seen)
+    monkeypatch.setattr(rows, "training_images", lambda *_: None)
+    flags = ("--preset", "digits", "--timesteps", "64", "--encoding", "poisson",
+             "--set", "convert.percentiles=[98.0]", "--seed", "5")  # fmt: skip
+    asked = compiles.request_of(*flags)
+    (tmp_path / "config.toml").write_text(settings_text(asked))
+    with pytest.raises(Seen) as found:
+        rows._with_real_images(load_preset("digits"), "digits", 5, tmp_path)
+    config, encoding = found.value.args
+    assert config == asked.config.convert and config.percentiles == (98.0,)
+    assert (encoding.code, encoding.seed) == ("poisson", 5)
 
 
 def test_a_folder_goes_on_where_the_images_lie_elsewhere(

@@ -215,7 +215,7 @@ def test_a_training_interrupted_within_an_epoch_goes_on_to_the_same_weights(
 def test_a_checkpoint_of_another_training_or_a_damaged_one_is_refused(tmp_path):
     checkpoint = tmp_path / "state"
     trained(checkpoint=checkpoint)
-    with pytest.raises(UsageError, match="other settings or images"):
+    with pytest.raises(UsageError, match="other settings, biases or images"):
         trained(checkpoint=checkpoint, settings=replace(INTERRUPTIBLE, seed=1))
     whole = checkpoint.read_bytes()
     for damage in (whole[: len(whole) // 2], b"", b"no archive at all"):
@@ -238,6 +238,15 @@ def test_batch_norm_is_folded_into_the_convolutions():
     torch.testing.assert_close(folded(images), normalised.eval()(images), rtol=1e-4, atol=1e-5)
     with pytest.raises(TypeError, match="Linear"):
         with_batch_norm(torch.nn.Linear(2, 2))
+    with pytest.raises(TypeError, match="it has none"):
+        with_batch_norm(torch.nn.Sequential(torch.nn.Sequential(plain), torch.nn.Flatten()))
+
+
+@pytest.mark.parametrize("wrong", [{"optimizer": "adam"}, {"norm": "Batch"}, {"precision": "bf16"}])
+def test_a_choice_that_there_is_not_is_refused(wrong):
+    ((name, value),) = wrong.items()
+    with pytest.raises(UsageError, match=f"{name}: found {value}; allowed: one of"):
+        TrainingSettings(**wrong)
 
 
 def test_cifar_cnn_costs_less_than_40_million_products():

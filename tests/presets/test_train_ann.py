@@ -63,6 +63,16 @@ def test_the_recipe_of_privatesnn(main, tmp_path):
     assert "optimizer: sgd" in card and "mean [0.5]" in card and "learning_rate: 0.01" in card
 
 
+def test_a_training_that_diverges_writes_no_network(main, tmp_path, capsys):
+    """Nor a state, from which it would go on for ever."""
+    options = ["--recipe", "privatesnn", "--epochs", "1", "--learning-rate", "1e30"]
+    files = ["--checkpoint", str(tmp_path / "state"), "--out", str(tmp_path / "net.safetensors")]
+    assert main([*DIGITS, *options, *files]) == 2
+    said = capsys.readouterr().err
+    assert "diverged" in said and "give a learning rate below 1e+30" in said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_mistakes(main, tmp_path, capsys):
     out = ["--out", str(tmp_path / "n.safetensors")]
     assert main(["--arch", "digits-cnn", "--data", "idx:/nowhere", *out]) == 1
@@ -98,8 +108,10 @@ def test_a_training_goes_on_from_its_checkpoint(main, tmp_path, capsys):
     assert main([*options, "--out", str(out)]) == 0
     assert out.read_bytes() == weights
     assert capsys.readouterr().err.count("epoch 2/2") == 2
-    assert main([*options, "--seed", "1", "--out", str(out)]) == 2
-    assert "other settings or images" in capsys.readouterr().err
+    for other in (["--seed", "1"], ["--no-bias"]):
+        assert main([*options, *other, "--out", str(out)]) == 2
+        assert "other settings, biases or images" in capsys.readouterr().err
+    assert out.read_bytes() == weights
 
 
 NUMBERS = {
@@ -123,11 +135,13 @@ def test_every_number_that_does_not_fit_is_said_at_once(main, tmp_path, capsys, 
         assert f"{name[2:].replace('-', '_')}: found {values[which]}" in said
 
 
-def test_a_shift_as_large_as_the_images(main, tmp_path, capsys):
+def test_a_shift_and_a_square_as_large_as_the_images(main, tmp_path, capsys):
     out = tmp_path / "n.safetensors"
-    options = ["--samples", "50", "--epochs", "1", "--shift", "8"]
+    options = ["--samples", "50", "--epochs", "1", "--shift", "8", "--erase", "16"]
     assert main([*DIGITS, *options, "--out", str(out)]) == 2
-    assert "shift: found 8; allowed: below 8" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "shift: found 8; allowed: below 8" in said
+    assert "erase: found 16; allowed: below 8" in said
 
 
 def test_files_that_cannot_be_written_are_refused_before_the_training(main, tmp_path, capsys):
