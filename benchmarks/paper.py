@@ -45,6 +45,14 @@ PIXELS = 0.5
 """Mean and standard deviation by which the PrivateSNN code normalises pixels."""
 
 
+DEEP = {
+    "convert": {"pools": "neurons"},
+    "encrypt": {"learning_rate": 2e-3, "learning_rate_unit": "weights"},
+}
+"""Settings of a VGG's compile beside those of the preset cifar10, which are for photographs: folded
+pools would multiply its convolutions' cost, and its layers' weights differ tenfold in size."""
+
+
 @dataclass(frozen=True)
 class Network:
     """What NAME says."""
@@ -57,6 +65,11 @@ class Network:
     def usual_recipe(self) -> str:
         """Of examples/train_ann.py, unless another is asked for."""
         return "batch-norm" if self.batch_norm else "privatesnn"
+
+    @property
+    def deep(self) -> bool:
+        """Whether it is one of the VGGs."""
+        return self.architecture.startswith("vgg")
 
     @property
     def batch_norm(self) -> bool:
@@ -214,7 +227,12 @@ def _train(network: Network, weights: Path, recipe: str | None, flags: list[str]
 
 
 def as_toml(network: Network, weights: Path) -> str:
-    """The network and its images as a configuration of the compile."""
+    """The network, its images and settings for such networks, as a configuration of the compile."""
+    import tomli_w
+
+    from compiler.presets import find_preset
+    from compiler.settings import merged
+
     facts = {
         "model": str(weights),
         "arch": network.architecture,
@@ -222,7 +240,8 @@ def as_toml(network: Network, weights: Path) -> str:
         "std": [PIXELS] * 3,
         "eval": network.data,
     }
-    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in facts.items())
+    settings = merged(find_preset("cifar10").compile, DEEP if network.deep else {})
+    return tomli_w.dumps({**facts, **settings})
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -191,6 +191,9 @@ def test_a_network_of_the_paper_is_trained_and_then_compiled(
         request = make_request(export.make_context("export", list(flags)).params, "")
         assert request.model.arch == network.removeprefix("cifar100-")
         assert (request.evaluation, request.model.mean) == (data, (0.5, 0.5, 0.5))
+        config = request.config
+        assert (config.synthesize.smoothness, config.encrypt.lowest_contrast) == (1.0, 0.3)
+        assert (config.convert.pools, config.encrypt.learning_rate_unit) == ("neurons", "weights")
         assert rows._published_flags(compiling[4]) == (
             "--arch", network.removeprefix("cifar100-"), "--data", data,
         )  # fmt: skip
