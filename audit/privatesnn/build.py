@@ -86,7 +86,7 @@ def load_ann(preset: Preset, file: Path | None, arch: str | None) -> AnnGraph:
         mean=[MEAN],
         std=[STD],
         input_shape=preset.input_shape if own else None,
-        class_names=preset.class_names if own else None,
+        class_names=preset.class_names if own else (),
         name=preset.name if own else path.stem,
     )
     return without_biases(graph)
