@@ -175,7 +175,9 @@ def as_table(found: list[dict[str, Any]]) -> list[list[str]]:
             line(f"cores of {chip}", lambda row, chip=chip: f"{row['cores'][chip]:,}")
             for chip in found[0]["cores"]
         ),
-        line("minutes of compile", lambda row: f"{row['seconds'] / 60:,.0f}"),
+        line(
+            "minutes of compile, as each stage last ran", lambda row: f"{row['seconds'] / 60:,.0f}"
+        ),
         line("largest memory, GB", lambda row: f"{row['peak_memory_bytes'] / 1e9:,.1f}"),
     ]
 

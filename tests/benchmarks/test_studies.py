@@ -162,7 +162,7 @@ def test_the_figures_of_a_network_of_the_paper() -> None:
         ["synaptic operations, millions", "3.0"],
         ["dynamic energy, loihi1-davies-2018, µJ", "5"],
         ["cores of Loihi 1", "7"],
-        ["minutes of compile", "2"],
+        ["minutes of compile, as each stage last ran", "2"],
         ["largest memory, GB", "3.2"],
     ]
 
