@@ -11,15 +11,15 @@ Then compile it, without any image:
 With --no-bias the biases stay at zero and are written as zeros, so that the file still fits
 the architecture. PrivateSNN asks for such networks (docs/privatesnn.md).
 
-Five recipes: `privatesnn` is that of the PrivateSNN code (SGD, learning rate 0.01 falling
+Six recipes: `privatesnn` is that of the PrivateSNN code (SGD, learning rate 0.01 falling
 to a tenth at 40, 60 and 80 % of 90 epochs, batches of 256, weight decay 5e-4, random crop
 and mirror, pixels normalised by mean and std 0.5); `modern` is AdamW with one cycle of the
 learning rate, label smoothing and a running average of the weights; `batch-norm` is SGD with
 Nesterov's momentum and one cycle up to 0.1, for architectures ending in -bn, 60 epochs of them,
 and `batch-norm-short` the same in 12 epochs, up to 0.2 and in batches of 256, for a machine without
-a GPU; `bias-free-short` is the like for the architectures without batch-norm, 24 epochs up to 0.15
-with a square of every image erased: the channels' scales are normalised in training and folded into
-the weights, which leaves no bias.
+a GPU; `batch-norm-medium` takes 24, with a square of every image erased; `bias-free-short` is the
+like for the architectures without batch-norm, up to 0.15: the channels' scales are normalised in
+training and folded into the weights, which leaves no bias.
 
 Uses all processor cores, and the GPU where torch finds one. --precision bfloat16 rounds the factors
 of the products in training, and takes about half the time where the processor has instructions
@@ -59,6 +59,7 @@ from sim.datasets import Dataset, load_dataset
 if TYPE_CHECKING:
     from torch import nn
 
+TWENTY_FOUR_EPOCHS = replace(ONE_CYCLE_SGD, epochs=24, batch=256, shift=3, erase=8, average=0.99)
 RECIPES = {
     "privatesnn": TrainingSettings(
         epochs=90,
@@ -74,16 +75,8 @@ RECIPES = {
     "batch-norm-short": replace(
         ONE_CYCLE_SGD, epochs=12, batch=256, learning_rate=0.2, shift=3, average=0.99
     ),
-    "bias-free-short": replace(
-        ONE_CYCLE_SGD,
-        epochs=24,
-        batch=256,
-        learning_rate=0.15,
-        shift=3,
-        erase=8,
-        average=0.99,
-        norm="scale",
-    ),
+    "batch-norm-medium": replace(TWENTY_FOUR_EPOCHS, learning_rate=0.2),
+    "bias-free-short": replace(TWENTY_FOUR_EPOCHS, learning_rate=0.15, norm="scale"),
     "modern": TrainingSettings(
         epochs=20,
         batch=128,
@@ -98,6 +91,7 @@ NORMALISATION = {
     "privatesnn": ([0.5], [0.5]),
     "batch-norm": ([0.5], [0.5]),
     "batch-norm-short": ([0.5], [0.5]),
+    "batch-norm-medium": ([0.5], [0.5]),
     "bias-free-short": ([0.5], [0.5]),
     "modern": ([0.0], [1.0]),
 }
