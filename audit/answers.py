@@ -75,7 +75,10 @@ def ask_subjects(
     key: str,
     progress: Callable[[int, int], None],
 ) -> dict[str, Answers]:
-    """Ask every subject about the same training and test images; kept in the cache."""
+    """Ask every subject about the same training and test images; kept in the cache.
+
+    The ANN is asked first: raises DataError, as check_known does, before hours are spent.
+    """
     most = QUICK_IMAGES if quick else FULL_IMAGES
     parts = (data.training, data.test)
     indices = chosen_alike(data.training.labels, data.test.labels, most, seed)
@@ -101,6 +104,8 @@ def ask_subjects(
             },
             facts["readings"],
         )
+        if subject.name == "ann":
+            check_known(answers["ann"], data, seed)
     return answers
 
 

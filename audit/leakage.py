@@ -32,7 +32,8 @@ class Names(click.ParamType):  # type: ignore[type-arg]
 @click.option("--data", help="Images the network was trained for, as for sim.run [those the "
               "compile was evaluated on].")  # fmt: skip
 @json_option("what RUN_DIR/audit.json holds")
-@click.option("--quick", is_flag=True, help="Small budgets: minutes instead of an hour.")
+@click.option("--quick", is_flag=True,
+              help="Small budgets: a small network takes minutes instead of an hour.")  # fmt: skip
 @click.option("--attacks", type=Names(), default=(), help="Make these attacks alone.")
 @click.option("--withheld", type=click.IntRange(0), default=0, metavar="N",
               help="The first N layers stay on the host (compiler.split): the attacker has "

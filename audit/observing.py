@@ -13,6 +13,9 @@ from compiler.chip.execute import run_graph
 from compiler.ir.chip import ChipGraph
 
 _AT_ONCE = 64
+_MOST_VALUES = 1 << 27
+"""Values of one layer over all time-steps and the images run together, at most."""
+
 _EXACT_STEPS = 2048
 """A count over so many time-steps, a power of two, has no more than float16's 11 digits."""
 
@@ -46,11 +49,14 @@ def observe(graph: ChipGraph, images: Tensor) -> Observed:
     exact = torch.float16 if graph.timesteps <= _EXACT_STEPS else torch.float32
     rates: list[list[Tensor]] = [[] for _ in graph.layers[:-1]]
     answers = []
-    for begin in range(0, len(images), _AT_ONCE):
-        part = images[begin : begin + _AT_ONCE].numpy()
-        runs = list(run_graph(graph, encode(part, graph.timesteps, graph.encoding, begin)))
+    largest = graph.timesteps * max(layer.neurons for layer in graph.layers)
+    at_once = max(1, min(_AT_ONCE, _MOST_VALUES // largest))
+    for begin in range(0, len(images), at_once):
+        part = images[begin : begin + at_once].numpy()
+        runs = run_graph(graph, encode(part, graph.timesteps, graph.encoding, begin))
         for kept, run in zip(rates, runs, strict=False):
             mean = run.spikes_tnhwc.mean(0, dtype=np.float32)
             kept.append(torch.from_numpy(np.moveaxis(mean, -1, 1).copy()).to(exact))
-        answers.append(torch.from_numpy(runs[-1].voltage_nhwc.reshape(len(part), -1)).float())
+        readout = next(runs)
+        answers.append(torch.from_numpy(readout.voltage_nhwc.reshape(len(part), -1)).float())
     return Observed(images, tuple(torch.cat(parts) for parts in rates), torch.cat(answers))

@@ -8,15 +8,16 @@ re-converted network itself, and fine-tune it on public noise towards the file's
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from audit.attacks.common import Meter
+from audit.attacks.common import Meter, Spent
 from audit.attacks.distil import train
 from audit.observing import Observed
 from audit.reconvert import Activation, with_gains, with_unit_logits
@@ -44,13 +45,15 @@ class Reconversion:
     """An ordinary network read from integers; name: relu, clipped_relu, relu_rescaled, ...
 
     queries: images that the spiking network was run on, those of the plainer readings that it
-    starts from among them; extras: what the attacker needs besides the file.
+    starts from among them; extras: what the attacker needs besides the file; seconds: what it
+    took beyond the plainer readings.
     """
 
     name: str
     graph: AnnGraph
     queries: int
     extras: str
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,12 @@ def reconversions(subject: Subject, seed: int) -> tuple[Reconversion, ...]:
     return tuple(made for kind in ACTIVATIONS for made in _readings(subject, kind, seed))
 
 
-def spent_on(readings: Sequence[Reconversion]) -> tuple[int, int]:
-    """Gradient steps, of images and of weights, and queries that all of them took together."""
+def spent_on(readings: Sequence[Reconversion]) -> Spent:
+    """What all of them took together; gradient steps are those of images and of weights."""
     tuned = [reading for reading in readings if reading.name.endswith(_FINE_TUNED)]
     steps = len(tuned) * (RESCALING_IMAGES.steps + FINE_TUNING_STEPS)
-    return steps, sum(reading.queries for reading in tuned)
+    queries = sum(reading.queries for reading in tuned)
+    return Spent(steps, queries, sum(reading.seconds for reading in readings))
 
 
 def _readings(subject: Subject, activation: Activation, seed: int) -> list[Reconversion]:
@@ -87,15 +91,17 @@ def _readings(subject: Subject, activation: Activation, seed: int) -> list[Recon
     readings = [Reconversion(activation, plain, 0, "nothing")]
     if not subject.spiking:
         return readings
+    began = time.perf_counter()
     made = synthesize(with_unit_logits(plain), RESCALING_IMAGES, seed)
     images = torch.from_numpy(made.pixels(slice(None)))
     better = rescaled(plain, subject.observe(images))
-    text = "images made from the re-converted network"
-    readings.append(Reconversion(f"{activation}_rescaled", better, len(images), text))
+    rescaled_at = time.perf_counter()
+    name, text = f"{activation}_rescaled", "images made from the re-converted network"
+    readings.append(Reconversion(name, better, len(images), text, rescaled_at - began))
     tuned = fine_tuned(better, subject, seed)
     text += ", public noise and the network's answers to it"
-    queries = len(images) + NOISE_IMAGES
-    readings.append(Reconversion(f"{activation}{_FINE_TUNED}", tuned, queries, text))
+    queries, seconds = len(images) + NOISE_IMAGES, time.perf_counter() - rescaled_at
+    readings.append(Reconversion(f"{activation}{_FINE_TUNED}", tuned, queries, text, seconds))
     return readings
 
 

@@ -257,13 +257,28 @@ def random_network(
 
 
 def random_weights(graph: AnnGraph, seed: int) -> AnnGraph:
-    """The same layers with weights of variance 2 / fan-in and without bias (He et al. 2015)."""
+    """The same layers with weights of variance 2 / fan-in and without bias (He et al. 2015).
+
+    Pools, which nobody learns, stay as they are.
+    """
     rng = np.random.default_rng(seed)
     layers = []
     for layer in graph.layers:
-        if isinstance(layer, (Conv2d, Dense)):
+        if isinstance(layer, (Conv2d, Dense)) and not is_pool(layer):
             spread = np.sqrt(2 / np.prod(layer.weight.shape[1:]))
             weight = spread * rng.standard_normal(layer.weight.shape)
             layer = replace(layer, weight=frozen(weight, np.float32), bias=None)
         layers.append(layer)
     return graph.with_layers(tuple(layers))
+
+
+def is_pool(layer: Conv2d | Dense) -> bool:
+    """Whether each of the layer's neurons averages the window of one channel.
+
+    A group may hold several channels, whose other weights are 0.
+    """
+    if isinstance(layer, Dense) or layer.weight[0, 0].size == 1:
+        return False
+    planes = layer.weight.reshape(*layer.weight.shape[:2], -1)
+    level = (planes == planes[..., :1]).all() and (planes >= 0).all()
+    return bool(level and ((planes[..., 0] > 0).sum(1) == 1).all())

@@ -99,10 +99,12 @@ class Transfer(nn.Module):
         super().__init__()
         mean = float((y[-1] - y[0]) / (x[-1] - x[0]).clamp_min(1e-9))
         flattest = max(_FLATTEST * mean, 1e-6)
+        level = torch.tensor([flattest])
         slope = ((y[1:] - y[:-1]) / (x[1:] - x[:-1]).clamp_min(1e-9)).clamp_min(flattest)
         self.register_buffer("x", x)
         self.register_buffer("y", y)
-        self.register_buffer("slope", torch.cat([torch.tensor([flattest]), slope, slope[-1:]]))
+        last = slope[-1:] if len(slope) else level
+        self.register_buffer("slope", torch.cat([level, slope, last]))
 
     def forward(self, drive: Tensor) -> Tensor:
         """Rates at the drives."""

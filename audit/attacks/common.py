@@ -29,7 +29,7 @@ class Budget:
     images_per_class: class images that each attack hands over.
     gradient_steps: steps of gradient ascent on every image, through an ordinary network.
     spiking_steps, spiking_full_steps: steps through the spiking network, and how many of them
-    run all its time-steps; the others run a quarter of them, where the input is a rate.
+    run all its time-steps; the others run as few as give like answers, where the input is a rate.
     queries_per_image: answers that an attack without gradients may ask for on each image.
     queries: answers for copying the network; training_steps: steps of the copy's training.
     """
@@ -107,15 +107,24 @@ class Attack:
     run: Run
 
 
-class Meter:
-    """Counts what an attack spends; built when it begins."""
+@dataclass(frozen=True)
+class Spent:
+    """Gradient steps, queries and seconds that went into something."""
 
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self.gradient_steps = 0
-        self.queries = 0
+    gradient_steps: int = 0
+    queries: int = 0
+    seconds: float = 0.0
+
+
+class Meter:
+    """Counts what an attack spends; built when it begins. before: what it was given cost."""
+
+    def __init__(self, progress: Progress | None, total: int, before: Spent | None = None) -> None:
+        before = before or Spent()
+        self.gradient_steps, self.queries = before.gradient_steps, before.queries
         self._progress, self._total = progress, total
         self._done = 0
-        self._started = time.perf_counter()
+        self._started = time.perf_counter() - before.seconds
 
     def step(self) -> None:
         """One gradient step, of all images or of a copy's training."""
@@ -165,7 +174,7 @@ class Scored(nn.Module):
 
     Logits, voltages and rates come on scales of their own; without this a gradient step or a
     softmax would mean something else for each subject. The scale is that of the answers to
-    images made from random numbers.
+    images made from random numbers; 1 where the network answers all of them alike.
     """
 
     def __init__(self, module: nn.Module, shape: Shape) -> None:
@@ -174,7 +183,7 @@ class Scored(nn.Module):
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             answers = module(start_images(_SCALE_IMAGES, shape, generator))
-        self.scale = float(centred(answers).std().clamp_min(1e-12))
+        self.scale = float(centred(answers).std()) or 1.0
 
     @property
     def at_once(self) -> int:

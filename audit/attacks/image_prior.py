@@ -7,6 +7,7 @@ one that answers most like the spiking network on images made from random number
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,9 +28,12 @@ def run(
     subject: Subject, budget: Budget, seed: int, progress: Progress | None = None
 ) -> AttackImages:
     """Images by inversion of the best reading."""
-    meter = Meter(progress, budget.gradient_steps)
+    from audit import reconversion
+
+    readings = reconversion.reconversions(subject, seed)
+    meter = Meter(progress, budget.gradient_steps, reconversion.spent_on(readings))
     generator = torch.Generator().manual_seed(seed)
-    reading = best_reading(subject, seed, meter, generator)
+    reading = best_reading(subject, readings, meter, generator)
     model = Scored(to_module(reading.graph), subject.input_shape)
     labels = labels_for(subject, budget)
     start = dark_start(len(labels), subject.input_shape, generator)
@@ -38,17 +42,11 @@ def run(
 
 
 def best_reading(
-    subject: Subject, seed: int, meter: Meter, generator: torch.Generator
+    subject: Subject, readings: Sequence[Reconversion], meter: Meter, generator: torch.Generator
 ) -> Reconversion:
     """The reading that agrees most often with the subject's own answers; the first of equals."""
-    from audit.reconversion import reconversions, spent_on
-
     probes = start_images(_PROBES, subject.input_shape, generator)
     expected = meter.ask(subject, probes).argmax(1)
-    readings = reconversions(subject, seed)
-    steps, queries = spent_on(readings)
-    meter.gradient_steps += steps
-    meter.queries += queries
 
     def agreement(reading: Reconversion) -> int:
         with torch.no_grad():

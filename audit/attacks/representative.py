@@ -13,7 +13,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from audit.attacks.common import Attack, AttackImages, Budget, Meter, Progress, Scored, labels_for
+from audit.attacks.common import (
+    MOST_AT_ONCE,
+    Attack,
+    AttackImages,
+    Budget,
+    Meter,
+    Progress,
+    Scored,
+    labels_for,
+)
 from audit.attacks.inversion import blurred
 from audit.subjects import Subject
 
@@ -33,7 +42,9 @@ def run(
     for step in range(1, _STEPS + 1):
         if step % _BLUR_EVERY == 0:
             images = blurred(images, _BLUR_RADIUS)
-        images = (images - _RATE * _descent(model, images, labels)).clamp(0, 1)
+        batches = zip(*(torch.split(both, MOST_AT_ONCE) for both in (images, labels)), strict=True)
+        descent = torch.cat([_descent(model, some, wanted) for some, wanted in batches])
+        images = (images - _RATE * descent).clamp(0, 1)
         meter.step()
     return meter.images(ATTACK.name, images, labels)
 

@@ -65,6 +65,15 @@ def test_a_curve_never_falls_and_never_loses_its_gradient() -> None:
     assert torch.allclose(curve(torch.tensor([1.5])), torch.tensor([0.5]))
 
 
+def test_the_curve_of_a_layer_that_never_changes_is_level() -> None:
+    """One knot: before and behind it the same slope, nearly none."""
+    curve = fit_transfer(torch.full((200,), 0.5), torch.zeros(200))
+    drive = torch.tensor([-3.0, 0.5, 4.0]).requires_grad_()
+    (slope,) = torch.autograd.grad(curve(drive).sum(), drive)
+    assert torch.allclose(curve(drive), torch.zeros(3), atol=1e-4)
+    assert ((slope > 0) & (slope < 1e-3)).all()
+
+
 def test_fitting_undoes_a_leak_that_the_plain_reading_knows_nothing_of(
     encrypted: ChipGraph,
 ) -> None:

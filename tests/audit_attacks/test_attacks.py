@@ -14,6 +14,7 @@ from audit.attacks.common import Scored, target_gradient, target_loss
 from audit.cache import sources
 from audit.reconversion import Reconversion
 from audit.subjects import Subject, random_weights
+from compiler.ir import ChipGraph
 from sim.datasets import load_dataset
 
 BY_NAME = {attack.name: attack for attack in ATTACKS}
@@ -196,11 +197,40 @@ def test_the_reading_that_answers_like_the_file_is_inverted(
     plain = subject.reconverted()
     wrong = random_weights(plain, 0)
     graphs = {"relu": wrong, "relu_finetuned": plain, "clipped_relu": wrong}
-    readings = tuple(Reconversion(name, graph, 3, "") for name, graph in graphs.items())
+    readings = tuple(Reconversion(name, graph, 3, "", 1e3) for name, graph in graphs.items())
     monkeypatch.setattr(reconversion, "reconversions", lambda *_: readings)
     made = BY_NAME["image_prior"].run(subject, tiny_budget, 0)
     assert made.details["view"] == "relu_finetuned"
     assert made.queries == 256 + 3
+    assert made.seconds > 3e3
+
+
+def with_thresholds(graph: ChipGraph, factor: float) -> ChipGraph:
+    """Every hidden threshold times `factor`."""
+    layers = [
+        layer
+        if layer.readout
+        else replace(
+            layer, neuron=replace(layer.neuron, v_th_mant=int(factor * layer.neuron.v_th_mant))
+        )
+        for layer in graph.layers
+    ]
+    return replace(graph, layers=tuple(layers))
+
+
+def test_the_coarse_ascent_runs_as_many_steps_as_spikes_need(
+    subjects: dict[str, Subject],
+) -> None:
+    """Behind high thresholds nothing arrives in a quarter of the time-steps."""
+    attack, graph = BY_NAME["surrogate-exponential"], subjects["converted"].network
+    assert isinstance(graph, ChipGraph) and graph.timesteps == 16
+    coarse = []
+    for factor in (1.0, 1.5, 1000.0):
+        subject = Subject("converted", with_thresholds(graph, factor))
+        made = attack.run(subject, CHEAP, 0)
+        assert np.isfinite(made.images_nchw).all()
+        coarse.append(made.details["coarse_timesteps"])
+    assert coarse == [8, 12, None]
 
 
 def test_what_decides_the_images_is_in_their_key() -> None:

@@ -16,6 +16,7 @@ from compiler.ir.geometry import Array, frozen
 from compiler.ir.run_ann import run_ann
 from compiler.ir.synthetic import SyntheticSet
 from compiler.passes import lower, pools_as_neurons
+from compiler.presets import load_preset
 from compiler.store import load
 from netx_export import read_netx
 from sim.datasets import load_dataset
@@ -61,6 +62,17 @@ def test_the_random_one_has_learnt_nothing_and_depends_on_the_seed(
     images = data.images_nchw[:5]
     np.testing.assert_array_equal(run_ann(first, images), run_ann(again, images))
     assert np.abs(run_ann(first, images) - run_ann(other, images)).max() > 0.1
+
+
+def test_pools_with_neurons_are_not_drawn_anew() -> None:
+    ann = load_preset("cifar10")
+    pools = pools_as_neurons(ann, lower(ann).graph)
+    assert pools is not None
+    drawn = random_weights(pools.graph, 0)
+    pairs = list(zip(pools.graph.layers, drawn.layers, strict=True))
+    kept = {before.name for before, after in pairs if before is after}
+    assert {layer.name for layer in ann.layers if isinstance(layer, AvgPool2d)} <= kept
+    assert {type(before) for before, after in pairs if before is not after} == {Conv2d, Dense}
 
 
 def test_views_of_the_ann_are_the_ann(subjects: dict[str, Subject]) -> None:
