@@ -105,7 +105,7 @@ def attack_and_judge(
     summary = summarise(
         {name: judged[name] for name in images}, judged["real"][IMAGES], audit.access, seed
     )
-    check_sanity(summary, _more(audit))
+    check_sanity(summary, audit.request.quick, audit.left_out)
     found = {
         "subjects": subject_rows(audit, entries, answers),
         "membership": told("Membership", _membership, audit, answers, synthetic, images),
@@ -114,16 +114,6 @@ def attack_and_judge(
         **provenance(audit, images, assessor),
     }
     return Outcome(found, images, audit.data)
-
-
-def _more(audit: Audit) -> str | None:
-    """How to have the attacks read more than in this audit; None where nothing is left."""
-    if audit.left_out:
-        return (
-            "attacks on spikes alone may fail where others do not: run the audit without "
-            "--attacks, which keeps the images made so far"
-        )
-    return "run the audit without --quick" if audit.request.quick else None
 
 
 def watched(watcher: Watcher, title: str, step: Any, *arguments: Any) -> Any:

@@ -77,23 +77,25 @@ def test_without_queries_there_is_no_black_box() -> None:
 
 def test_the_check_passes_and_fails() -> None:
     good = summarise(judged(), hits(1.0), ACCESS, seed=0)
-    check_sanity(good, None)
+    check_sanity(good, quick=False)
     low = by_attack(a=0.3, b=0.35, c=0.3)
     bad = summarise(judged(converted=low), hits(1.0), ACCESS, seed=0)
     assert bad["sanity"]["gap"]["high"] < -MARGIN
     with pytest.raises(AuditError, match="report a bug") as raised:
-        check_sanity(bad, None)
+        check_sanity(bad, quick=False)
     assert raised.value.exit_status == 1
     assert f"{0.75 * 0.35:.1%}" in str(raised.value)
     with pytest.raises(AuditError, match="without --quick"):
-        check_sanity(bad, "run the audit without --quick")
+        check_sanity(bad, quick=True)
+    with pytest.raises(AuditError, match="without --attacks"):
+        check_sanity(bad, quick=False, left_out=["c"])
 
 
 def test_attacks_that_read_nothing_from_the_ann_either_say_nothing() -> None:
     """Four networks alike: the check against the ANN holds, and yet no verdict may follow."""
     alike = {name: by_attack(a=0.15, b=0.12, c=0.13) for name in judged()}
     found = summarise(alike, hits(1.0), ACCESS, seed=0)
-    check_sanity(found, None)
+    check_sanity(found, quick=False)
     assert found["sanity"]["holds"]
     assert not found["sanity"]["attacks_work"]
     text = " ".join(leakage.verdicts(audit(**found)))
@@ -113,7 +115,7 @@ def test_what_training_hid_needs_more_than_chance() -> None:
 def test_an_attack_that_fails_on_spikes_is_named() -> None:
     """Other attacks carry the check; the rate of this one on model.net means nothing."""
     found = summarise(judged(converted=by_attack(a=0.88, b=0.4, c=0.7)), hits(1.0), ACCESS, seed=0)
-    check_sanity(found, None)
+    check_sanity(found, quick=False)
     assert list(found["sanity"]["weaker"]) == ["b"]
     (line,) = (one for one in leakage.verdicts(audit(**found)) if one.startswith("b: much less"))
     assert "the attack's weakness" in line
