@@ -33,6 +33,7 @@ def configure(options: Mapping[str, Any], preset: Preset | None) -> CompileConfi
     given = options.get("config")
     tables = {} if given is None else read_tables(given)
     flags = _from_flags(options)
+    _check_recipes(flags, tables)
     recipe = _recipe(flags) or _recipe(tables)
     for settings in (RECIPES.get(recipe or "", {}), tables, flags):
         config = with_overrides(config, _listed(settings))
@@ -51,6 +52,23 @@ def _recipe(settings: Mapping[str, Any]) -> str | None:
     table = settings.get("encrypt")
     name = table.get("recipe") if isinstance(table, Mapping) else None
     return name if isinstance(name, str) else None
+
+
+def _check_recipes(flags: Mapping[str, Any], tables: Mapping[str, Any]) -> None:
+    """UsageError where a flag names a recipe of which another one's file would leave nothing."""
+    asked, own = _recipe(flags), _recipe(tables)
+    if not asked or not own or asked == own:
+        return
+    settings = {name for recipe in RECIPES.values() for name in recipe.get("encrypt", {})}
+    if settings <= {*tables["encrypt"]}:
+        raise one_problem(
+            UsageError,
+            "two recipes",
+            "--recipe",
+            f"{asked}, beside a file with every setting of the recipe {own}",
+            "settings that the file leaves open",
+            f"take {', '.join(sorted(settings | {'recipe'}))} out of the file's [encrypt]",
+        )
 
 
 def _listed(value: Any) -> Any:

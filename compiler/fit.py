@@ -8,25 +8,30 @@ from compiler.resources import estimate, require
 from compiler.resources.chips import CHIP_NAMES, CHIPS, ChipName
 
 
-def refuse_what_does_not_fit(
+def forms_that_fit(
     folded: AnnGraph, pools: AnnGraph | None, target: str, config: ConversionConfig
-) -> AnnGraph | None:
-    """`pools` again, or None where it is no choice on the chip `target`.
+) -> tuple[AnnGraph, AnnGraph | None]:
+    """The form to compile on the chip `target`, and the other one where that is a choice too.
 
     folded, pools: the lowered network with pools folded, and with neurons for pools where
-    that is another network. Raises ModelError with every hard rule that the form breaks which
-    is asked for; where either may be chosen, the folded one must fit.
+    that is another network. Where either may be chosen and one alone fits, it is that one.
+    Raises ModelError with every hard rule that the form breaks which is asked for; where
+    neither fits, that is the folded one.
     """
     steps = config.most_timesteps
     if pools is None or config.pools == "fold":
         require(estimate(folded, target, steps))
-        return pools
+        return folded, pools
     report = estimate(pools, target, steps)
-    if config.pools == AUTO:
-        require(estimate(folded, target, steps))
-        return None if any(broken.hard for broken in report.violations) else pools
-    require(report)
-    return pools
+    fits = not any(broken.hard for broken in report.violations)
+    if config.pools != AUTO:
+        require(report)
+        return folded, pools
+    whole = estimate(folded, target, steps)
+    if fits and any(broken.hard for broken in whole.violations):
+        return pools, None
+    require(whole)
+    return folded, pools if fits else None
 
 
 def chips_that_cannot_hold(

@@ -67,6 +67,9 @@ FILES = (
 )
 """Name, what it is, whether it is made to leave the house."""
 
+WHOLE = ("model.net", "model.nir")
+"""Files that stay where the network was split: they hold the part that is kept at home."""
+
 AUDITS = {
     audit_file(): "model.net",
     WITHHELD_AUDITS: "it without its first layers",
@@ -164,8 +167,12 @@ def _peak_memory(results: dict[str, Any]) -> int:
 
 
 def _files(run: Run) -> list[dict[str, Any]]:
-    folder = run.folder.path
-    there = [entry for entry in FILES if entry[0] != "device.net" or run.folder.device.is_file()]
+    folder, is_split = run.folder.path, run.folder.device.is_file()
+    there = [
+        (name, what, may_leave and not (is_split and name in WHOLE))
+        for name, what, may_leave in FILES
+        if name != "device.net" or is_split
+    ]
     audits = (
         (path.name, f"what an attacker reads out of {what}", False)
         for pattern, what in AUDITS.items()

@@ -49,7 +49,7 @@ def split_run(run_dir: Path, layers: int, lava_samples: int, quiet: bool) -> Non
     click.echo(f"{folder.device}: {found['device_layers']} layers, fed with binary spikes "
                f"{found['spikes_shape']} for {found['timesteps']} steps")  # fmt: skip
     click.echo(f"{folder.host}: {layers} of the first layers; keep it, "
-               "and model.net, at home")  # fmt: skip
+               "model.net and model.nir at home")  # fmt: skip
     click.echo(f"compared with the whole on {found['samples']} synthetic images: "
                f"{found['spikes']:,} spikes, {found['mismatches']} different; in Lava on "
                f"{found['lava_samples']}: {found['lava_mismatches']} different")  # fmt: skip

@@ -141,14 +141,16 @@ def lower_step(run: Run, tell: Tell) -> Results:
     check_classifier(lowered.graph, run.config.seed)
     pools = pools_as_neurons(graph, lowered.graph)
     target, config = run.request.target, run.config.convert
-    offered = pools.graph if pools is not None else None
+    form, offered = lowered.graph, pools.graph if pools is not None else None
     if target:
-        offered = fit.refuse_what_does_not_fit(lowered.graph, offered, target, config)
-    save(lowered.graph, run.folder.stage_file(LOWERED))
+        form, offered = fit.forms_that_fit(form, offered, target, config)
+    if form is not lowered.graph:
+        tell.note(f"pools are given neurons: folded, {target} could not hold the network")
+    save(form, run.folder.stage_file(LOWERED))
     run.folder.stage_file(LOWERED_POOLS).unlink(missing_ok=True)
     if offered is not None:
         save(offered, run.folder.stage_file(LOWERED_POOLS))
-    asked, other = lowered.graph, offered
+    asked, other = form, offered
     if config.pools == "neurons" and offered is not None:
         asked, other = offered, None
     doubts = [] if target else fit.chips_that_cannot_hold(asked, config.most_timesteps, other)

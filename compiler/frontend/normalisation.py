@@ -37,9 +37,9 @@ def normalisation(
         for values in given.values()
     )
     _check_single_precision(means, stds)
-    if np.all(means > 1) and np.all(stds > 1):
+    if np.all(means > 1):
         found = f"{list(means)} and {list(stds)}, which are of pixels from 0 to 255"
-        allowed, remedy = "those of pixels in [0, 1]", "divide all of them by 255"
+        allowed, remedy = "those of pixels in [0, 1]", "divide both by 255"
         raise one_problem(UsageError, "wrong options", "--mean, --std", found, allowed, remedy)
     return 1 / stds, -means / stds
 

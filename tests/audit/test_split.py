@@ -14,6 +14,7 @@ from audit import withheld
 from audit.subjects import load_subjects
 from audit.withheld import guess_first_layers
 from compiler.errors import AgreementError, UsageError
+from compiler.export import run as export
 from compiler.ir.geometry import frozen
 from compiler.ir.splitting import HOST, join, split
 from compiler.split import run
@@ -62,6 +63,18 @@ def test_the_files_do_what_the_whole_does(run_dir: Path, tmp_path: Path) -> None
         found: list[np.ndarray] = []
         file.visititems(lambda _, one: found.append(one[()]) if hasattr(one, "size") else None)
     assert not any(np.size(one) == secret.size for one in found)
+
+
+def test_the_whole_stays_at_home_then(run_dir: Path, arguments: list[str]) -> None:
+    def leaving() -> set[str]:
+        assert export([*arguments, "--out", str(run_dir), "--from", "report"]) == 0
+        files = json.loads((run_dir / "report.json").read_text())["files"]
+        return {Path(file["path"]).name for file in files if file["may_leave"]}
+
+    (run_dir / "device.net").unlink(missing_ok=True)
+    assert leaving() == {"model.net", "model.nir"}
+    assert run([str(run_dir), "--lava-samples", "0", "--quiet"]) == 0
+    assert leaving() == {"device.net"}
 
 
 @pytest.mark.parametrize("trouble", [AgreementError("not the whole"), KeyboardInterrupt()])

@@ -44,6 +44,15 @@ def test_files_and_flags_go_over_the_recipe(tmp_path: Path) -> None:
     assert by_flag.surrogate == "linear"
 
 
+def test_the_name_of_a_recipe_is_not_put_over_the_settings_of_another() -> None:
+    """As config.toml of a compile has them: nothing of the recipe would be left."""
+    file = {"encrypt": vars(configure({"recipe": "adversarial"}, None).encrypt)}
+    file["encrypt"] = {name: value for name, value in file["encrypt"].items() if value is not None}
+    assert configure({"config": file, "recipe": "adversarial"}, None).encrypt.epochs == 8
+    with pytest.raises(UsageError, match=r"every setting of the recipe adversarial(.|\n)*epochs"):
+        configure({"config": file, "recipe": "paper"}, None)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"schedule": "never"}, {"surrogate": "cubic"}, {"current_decay": 0}, {"voltage_decay": 4096},

@@ -252,6 +252,7 @@ def test_factories_that_cannot_be_used(spec, said):
         ([1e308], [1e-308], r"1 / std \[1e\+308\](.|\n)*mean / std \[inf\]"),
         ([0.1, 0.2], [0.0], r"(?s)--mean: found \[0.1, 0.2\].*--std: found \[0.0\]"),
         ([123.7], [58.4], "pixels from 0 to 255"),
+        ([123.7], None, "pixels from 0 to 255"),
     ],
 )
 def test_wrong_normalisation(mean, std, said):

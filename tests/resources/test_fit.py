@@ -9,7 +9,7 @@ import pytest
 
 from compiler.config import ConversionConfig
 from compiler.errors import ModelError
-from compiler.fit import chips_that_cannot_hold, refuse_what_does_not_fit
+from compiler.fit import chips_that_cannot_hold, forms_that_fit
 from compiler.ir import AnnGraph, Dense, Flatten
 from compiler.ir.geometry import frozen
 
@@ -29,17 +29,21 @@ def asked(pools: str) -> ConversionConfig:
 @pytest.mark.parametrize("pools", ["fold", "auto"])
 def test_the_folded_network_must_fit(pools: str) -> None:
     with pytest.raises(ModelError, match="5,000 input axons"):
-        refuse_what_does_not_fit(WIDE, SMALL, "loihi1", asked(pools))
-    assert refuse_what_does_not_fit(SMALL, None, "loihi1", asked(pools)) is None
+        forms_that_fit(WIDE, SMALL if pools == "fold" else WIDE, "loihi1", asked(pools))
+    assert forms_that_fit(SMALL, None, "loihi1", asked(pools)) == (SMALL, None)
 
 
 def test_neurons_for_pools_are_offered_where_they_fit() -> None:
-    assert refuse_what_does_not_fit(SMALL, SMALL, "loihi1", asked("auto")) is SMALL
-    assert refuse_what_does_not_fit(SMALL, WIDE, "loihi1", asked("auto")) is None
-    assert refuse_what_does_not_fit(SMALL, WIDE, "loihi2", asked("auto")) is WIDE
-    assert refuse_what_does_not_fit(WIDE, SMALL, "loihi1", asked("neurons")) is SMALL
+    assert forms_that_fit(SMALL, SMALL, "loihi1", asked("auto")) == (SMALL, SMALL)
+    assert forms_that_fit(SMALL, WIDE, "loihi1", asked("auto")) == (SMALL, None)
+    assert forms_that_fit(SMALL, WIDE, "loihi2", asked("auto")) == (SMALL, WIDE)
+    assert forms_that_fit(WIDE, SMALL, "loihi1", asked("neurons")) == (WIDE, SMALL)
     with pytest.raises(ModelError, match="5,000 input axons"):
-        refuse_what_does_not_fit(SMALL, WIDE, "loihi1", asked("neurons"))
+        forms_that_fit(SMALL, WIDE, "loihi1", asked("neurons"))
+
+
+def test_neurons_for_pools_are_taken_where_the_folded_network_does_not_fit() -> None:
+    assert forms_that_fit(WIDE, SMALL, "loihi1", asked("auto")) == (SMALL, None)
 
 
 def test_without_a_target_it_is_said_early() -> None:
