@@ -18,7 +18,7 @@ from compiler.steps import ANSWERS, Results, Run, Tell
 if TYPE_CHECKING:
     from compiler.judge import Judge
 
-EVALUATION_SCHEMA = 2
+EVALUATION_SCHEMA = 3
 """Raised when the stage finds more than before, so that it runs again."""
 
 MOST_LAVA_SECONDS = 1_800
@@ -47,8 +47,7 @@ def evaluate_step(run: Run, tell: Tell) -> Results:
         judge, converted, run.encrypted(), chip, of_stages, kept
     )
     fewer = timesteps.accuracy_by_timestep(chip, judge, result, of_fewer)
-    kept.path.unlink(missing_ok=True)
-    return {
+    found = {
         "evaluation": judge.describe(),
         "stages": [*rows, *([lava] if lava else [])],
         "reconverted": evaluation.reconverted_accuracy(chip, judge),
@@ -59,6 +58,8 @@ def evaluate_step(run: Run, tell: Tell) -> Results:
         "accuracy_by_timestep": fewer,
         **operations(ann, chip, judge.images_nchw, result),
     }
+    kept.path.unlink(missing_ok=True)
+    return found
 
 
 def _evaluation_lengths(judge: Judge, in_lava: int) -> tuple[float, ...]:

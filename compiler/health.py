@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,9 @@ SILENT_CAUSES = ("never_active_in_ann", "too_few_steps", "threshold_too_high")
 SATURATED_CAUSES = ("always_active_in_ann", "fires_more_than_ann")
 
 _CHUNK = 512
+_MOST_VALUES = 1 << 25
+"""Activations of one layer, at most, that are looked at together: 128 MB."""
+
 _MANY = 0.05
 """Share of a layer's neurons above which silence is worth a warning."""
 
@@ -41,6 +45,7 @@ def health(
     return {
         "readout_spikes": result.readout_spikes,
         "voltage_saturations": sum(layer.saturations for layer in result.layers),
+        "clipped": {layer.name: layer.saturations for layer in result.layers if layer.saturations},
         "silent": {name: int(np.count_nonzero(which)) for name, which in silent.items()},
         "saturated": {name: int(np.count_nonzero(which)) for name, which in saturated.items()},
         "silent_causes": {
@@ -66,15 +71,16 @@ def _ann_rates(
     chain = stages(ann)[:-1]
     at = {stage.output_index: layer for stage, layer in zip(chain, network.layers, strict=False)}
     found: dict[str, tuple[Array, Array]] = {}
-    for _, images in in_parts(images_nchw, _CHUNK):
+    largest = max(math.prod(shape) for shape in (ann.input_shape, *ann.shapes))
+    for _, images in in_parts(images_nchw, max(1, min(_CHUNK, _MOST_VALUES // largest))):
         for index, (_, output) in enumerate(run_ann_layers(ann, images)):
             if index not in at:
                 continue
             layer = at[index]
-            rate = output.reshape(-1, *layer.shape) / layer.unit.reshape(-1, 1, 1)
-            low, high = found.get(layer.name, (rate[0], rate[0]))
-            smallest, largest = np.minimum(low, rate.min(0)), np.maximum(high, rate.max(0))
-            found[layer.name] = (smallest, largest)
+            activation, unit = output.reshape(-1, *layer.shape), layer.unit.reshape(-1, 1, 1)
+            lowest, highest = activation.min(0) / unit, activation.max(0) / unit
+            low, high = found.get(layer.name, (lowest, highest))
+            found[layer.name] = (np.minimum(low, lowest), np.maximum(high, highest))
     return found
 
 
@@ -111,10 +117,12 @@ def health_warnings(
             f"the read-out fired {found['readout_spikes']} times and lost its voltage: raise "
             "readout_margin in [convert]"
         )
-    if found["voltage_saturations"]:
+    readout = list(neurons)[-1]
+    for name, clips in found["clipped"].items():
+        way_out = "raise readout_margin in [convert] or " if name == readout else ""
         lines.append(
-            f"v was clipped {found['voltage_saturations']} times: raise readout_margin in "
-            "[convert] or lower --timesteps"
+            f"layer {name}: v was clipped at 24 bits {clips:,} times, and sums beyond them are "
+            f"lost: {way_out}lower --timesteps"
         )
     for name, causes in found["silent_causes"].items():
         dead = causes["never_active_in_ann"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 _PREFIXES = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p"))
 
@@ -65,6 +66,11 @@ def factor(gain: float | None, why: str = "") -> str:
         return missing(why)
     times, relation = (gain, "less") if gain >= 1 else (1 / gain, "more")
     return f"{times:,.0f} x {relation}" if times >= 100 else f"{times:.3g} x {relation}"
+
+
+def gain(row: Mapping[str, Any]) -> str:
+    """The gain of a row of energies in words, where the SNN may have taken nothing at all."""
+    return "takes none" if row.get("snn_joules") == 0 else factor(row.get("gain"))
 
 
 def seconds(value: float | None, why: str = "") -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 BACKENDS = {
     "reference": "the integer simulator",
     "lava": "Lava, fixed point on the CPU",
+    "loihi2": "a Loihi 2",
 }
 _KEYS = (
     "neurons",
@@ -68,6 +69,8 @@ def _sections(
     from rich.text import Text
 
     yield "Result", [plain_table(("", ""), _result(figures))]
+    if "chip" in figures:
+        yield "On the chip", [plain_table(("", ""), _on_chip(figures["chip"]))]
     rows = tables.operations(figures["layers"], _KEYS)
     yield "Operations a sample", [plain_table(_COLUMNS, rows, left=2)]
     notes = [*tables.energy_notes(figures["energy"], sources=False), _ANN]
@@ -103,6 +106,31 @@ def _result(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     if figures["read_out"] == "voltage":
         rows.append(("spikes of the read-out (must be 0)", count(figures["readout_spikes"])))
     return [*rows, ("clips of a voltage (must be 0)", count(clips, why))]
+
+
+def _on_chip(chip: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What sim.loihi2.describe found."""
+    same, delays = chip["agreement"], chip["latency"]
+    found = chip["measured"] or {}
+    rows = [
+        ("samples with the simulator's logits", f"{same['same_logits']} of {same['samples']}"),
+        ("with its class", f"{same['same_predictions']} of {same['samples']}"),
+        (
+            "steps of delay: input, spikes, states",
+            ", ".join(str(steps) for steps in delays.values()),
+        ),
+        ("time a step", quantities.latency(found.get("seconds_per_step"))),
+        ("time a sample", quantities.latency(found.get("seconds_per_sample"))),
+        ("power of the board", _watts(found.get("total_watts"))),
+        ("of it static", _watts(found.get("static_watts"))),
+        ("energy a sample", quantities.joules(found.get("joules_per_sample"))),
+        ("of it dynamic", quantities.joules(found.get("dynamic_joules_per_sample"))),
+    ]
+    return rows
+
+
+def _watts(value: float | None) -> str:
+    return quantities.missing() if value is None else f"{value:.3g} W"
 
 
 @contextmanager

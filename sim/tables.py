@@ -42,7 +42,7 @@ def energy(rows: Entries) -> list[Row]:
             continue
         part = _without_input_layer(row, rows) or {}
         joules = (quantities.joules(row["ann_joules"]), quantities.joules(row["snn_joules"]))
-        takes = (quantities.factor(row["gain"]), quantities.factor(part.get("gain")))
+        takes = (quantities.gain(row), quantities.gain(part))
         cells.append(
             (f"{row['model']}, {row['convention']}", row["ann_precision"], *joules, *takes)
         )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from compiler.ir.ann import INPUT
 from compiler.ir.geometry import Array
 
-INPUT = "input"
-"""Name under which the input spikes, or the input neurons, appear."""
+__all__ = ["INPUT", "LayerTrace", "NetworkTrace"]
 
 
 @dataclass(frozen=True)

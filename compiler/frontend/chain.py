@@ -9,6 +9,7 @@ import numpy as np
 
 from compiler.errors import ModelError, Problem
 from compiler.ir.ann import (
+    INPUT,
     AnnGraph,
     AnnLayer,
     AvgPool2d,
@@ -226,7 +227,7 @@ class ChainBuilder:
     def _unique(self, name: str) -> str:
         name = name or "layer"
         number, unique = 2, name
-        while unique in self._names:
+        while unique in self._names or unique == INPUT:
             unique, number = f"{name}_{number}", number + 1
         self._names.add(unique)
         return unique

@@ -12,6 +12,9 @@ from typing import Union
 from compiler.errors import ModelError, Problem
 from compiler.ir.geometry import Array, ConvGeometry, Pair, Shape
 
+INPUT = "input"
+"""Name of the input beside those of the layers, none of which has it."""
+
 
 @dataclass(frozen=True)
 class InputAffine:

@@ -178,7 +178,7 @@ def _energy_bar(row: Mapping[str, Any], most: float) -> dict[str, Any]:
         "name": row.get("title") or row["model"],
         "small": f"ANN in {row['ann_precision']}, {layers}",
         "drawn": charts.gain_bar(row["gain"], most),
-        "value": quantities.factor(row["gain"]),
+        "value": quantities.gain(row),
     }
 
 

@@ -202,10 +202,14 @@ def claim(report: Report) -> list[str]:
         f"PrivateSNN claims {claimed[0]:.0f} to {claimed[-1]:.0f} times. Under the rule that it "
         f"seems to use this takes {needed[-1]:.3f} to {needed[0]:.3f} spikes a neuron "
         "in a whole inference.",
-        f"By that rule this network takes {factor(whole['gain'])} "
+        f"By that rule this network takes {_times(whole)} "
         f"({count(whole['spikes_per_neuron'])} spikes a neuron); without the input layer "
-        f"{factor(part['gain'])} ({count(part['spikes_per_neuron'])}).",
+        f"{_times(part)} ({count(part['spikes_per_neuron'])}).",
     ]
+
+
+def _times(found: Mapping[str, Any]) -> str:
+    return "none" if found["spikes_per_neuron"] == 0 else factor(found["gain"])
 
 
 def fullest_core(chip: Mapping[str, Any]) -> str:

@@ -128,7 +128,8 @@ def read_range(layer: LayerShape, axis: int, outputs: tuple[int, int]) -> tuple[
     reach = geometry.dilation[axis] * (layer.kernel[axis] - 1) + 1
     first = outputs[0] * stride - before
     last = (outputs[1] - 1) * stride - before + reach
-    return (max(first, 0), min(max(last, 0), layer.input_shape[1 + axis]))
+    size = layer.input_shape[1 + axis]
+    return (min(max(first, 0), size), min(max(last, 0), size))
 
 
 def words(chip: ChipName, layer: LayerShape, tile: Tile, weight_bits: int) -> int:

@@ -39,6 +39,26 @@ class CoreUse:
         return self.tile.neurons
 
 
+@dataclass(frozen=True)
+class Grid:
+    """A layer's tiles, which are a grid: their number, and the distinct ranges of each axis."""
+
+    tiles: int
+    channels: frozenset[tuple[int, int]]
+    rows: frozenset[tuple[int, int]]
+    columns: frozenset[tuple[int, int]]
+
+    @classmethod
+    def of(cls, tiles: Sequence[Tile]) -> Grid:
+        """The grid that the tiles are."""
+        return cls(
+            len(tiles),
+            frozenset(tile.channels for tile in tiles),
+            frozenset(tile.rows for tile in tiles),
+            frozenset(tile.columns for tile in tiles),
+        )
+
+
 def partition(network: NetworkShape, chip: Chip, weight_bits: int) -> list[CoreUse]:
     """Tiles of all layers in order, each on a core of its own.
 
@@ -61,18 +81,22 @@ def _tiles(
 ) -> list[list[Tile]]:
     tiles: list[list[Tile]] = []
     for layer, cap in zip(network.layers, caps, strict=True):
-        before = tiles[-1] if tiles else []
+        before = Grid.of(tiles[-1] if tiles else ())
         tiles.append(_split(layer, before, chip, weight_bits, cap))
     return tiles
 
 
-def _split(
-    layer: LayerShape, before: Sequence[Tile], chip: Chip, weight_bits: int, cap: int
-) -> list[Tile]:
-    """Tiles of one layer: fewer channels while the synapses do not fit, then fewer places."""
-    depth = layer.shape[0]
+def _split(layer: LayerShape, before: Grid, chip: Chip, weight_bits: int, cap: int) -> list[Tile]:
+    """Tiles of one layer: fewer channels while the synapses do not fit, then fewer places.
+
+    On Loihi 1 fewer places need fewer crops of the kernel, and so fewer synapses too: where
+    one channel alone does not fit, all channels are tried again on half the places.
+    """
+    whole = layer.shape[0]
     if layer.kind == "dense":
-        depth = _dense_depth(layer, chip, weight_bits)
+        whole = _dense_depth(layer, chip, weight_bits)
+    by_places = layer.kind == "conv" and chip.name == "loihi1"
+    depth = whole
     while True:
         tiles = cut(layer, depth, cap, chip.column_strips)
         most = max(tile.depth for tile in tiles)
@@ -84,6 +108,8 @@ def _split(
         )
         if too_many_words and most > 1:
             depth = -(-most // 2)
+        elif too_many_words and by_places and max(tile.positions for tile in tiles) > 1:
+            cap, depth = max(tile.positions for tile in tiles) // 2, whole
         elif too_many_axons and layer.kind == "conv" and cap > most:
             cap = max(cap // 2, most)
         else:
@@ -120,25 +146,26 @@ def cut(layer: LayerShape, depth: int, cap: int, column_strips: bool) -> list[Ti
     ]
 
 
-def input_axons(chip: Chip, layer: LayerShape, tile: Tile, before: Sequence[Tile]) -> int:
+def input_axons(chip: Chip, layer: LayerShape, tile: Tile, before: Grid) -> int:
     """Axons that end on a core.
 
     Dense: one a presynaptic neuron. Conv: a population axon serves all channels that lie
-    on one source core together; on Loihi 1 one is needed for every place that the tile
-    reads, on Loihi 2 (inferred) one for all places.
+    on one source core together, where the tile reads any of them; on Loihi 1 one is needed
+    for every place that the tile reads, on Loihi 2 (inferred) one for all places.
     """
     if layer.kind == "input":
         return 0
     if layer.kind == "dense":
         return layer.inputs
-    groups = max(len({source.channels for source in before}), 1)
+    read = _channels_read(layer, tile.channels)
+    groups = max(sum(_overlap(one, read) is not None for one in before.channels), 1)
     if chip.name == "loihi2":
         return groups
     (top, bottom), (left, right) = input_area(layer, tile)
     return groups * (bottom - top) * (right - left)
 
 
-def output_axons(chip: Chip, tile: Tile, after: LayerShape | None, targets: Sequence[Tile]) -> int:
+def output_axons(chip: Chip, tile: Tile, after: LayerShape | None, targets: Grid) -> int:
     """Axons that start on a core.
 
     Loihi 1: one for every place (for every neuron, where a dense layer follows) and every
@@ -150,24 +177,24 @@ def output_axons(chip: Chip, tile: Tile, after: LayerShape | None, targets: Sequ
     if after is None:
         return 0
     if after.kind == "dense":
-        return tile.neurons * len(targets)
+        return tile.neurons * targets.tiles
     small = after.input_shape[0] <= _POP16_CHANNELS
     small = small and after.input_shape[1] * after.input_shape[2] <= _POP16_PLACES
     return (1 if small else 2) * _places_sent(tile, after, targets)
 
 
-def _places_sent(tile: Tile, after: LayerShape, targets: Sequence[Tile]) -> int:
+def _places_sent(tile: Tile, after: LayerShape, targets: Grid) -> int:
     """Places of `tile`, each as often as a core of the next conv layer reads it.
 
     Tiles are a grid of ranges, so that the sum over them is a product of three sums.
     """
-    channels = {target.channels for target in targets}
-    rows = {target.rows for target in targets}
-    columns = {target.columns for target in targets}
     return (
-        sum(_overlap(tile.channels, _channels_read(after, r)) is not None for r in channels)
-        * sum(_length(_overlap(tile.rows, read_range(after, 0, r))) for r in rows)
-        * sum(_length(_overlap(tile.columns, read_range(after, 1, r))) for r in columns)
+        sum(
+            _overlap(tile.channels, _channels_read(after, one)) is not None
+            for one in targets.channels
+        )
+        * sum(_length(_overlap(tile.rows, read_range(after, 0, one))) for one in targets.rows)
+        * sum(_length(_overlap(tile.columns, read_range(after, 1, one))) for one in targets.columns)
     )
 
 
@@ -206,7 +233,7 @@ def _output_axons(
 ) -> list[int]:
     last = i + 1 == len(tiles)
     after = None if last else network.layers[i + 1]
-    targets: Sequence[Tile] = () if last else tiles[i + 1]
+    targets = Grid.of(() if last else tiles[i + 1])
     return [output_axons(chip, tile, after, targets) for tile in tiles[i]]
 
 
@@ -215,7 +242,7 @@ def _uses(
 ) -> list[CoreUse]:
     uses: list[CoreUse] = []
     for i, layer in enumerate(network.layers):
-        before: Sequence[Tile] = tiles[i - 1] if i else ()
+        before = Grid.of(tiles[i - 1] if i else ())
         leaving = _output_axons(network, chip, tiles, i)
         for tile, out in zip(tiles[i], leaving, strict=True):
             uses.append(

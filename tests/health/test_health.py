@@ -103,16 +103,21 @@ def test_dead_neurons_of_the_ann_are_no_fault_of_the_compile(
 ) -> None:
     none = {"never_active_in_ann": 0, "too_few_steps": 0, "threshold_too_high": 0}
     found = {
-        "readout_spikes": 0, "voltage_saturations": 0, "silent_causes": {"a": none | causes},
+        "readout_spikes": 0, "clipped": {}, "silent_causes": {"a": none | causes},
         "saturated_causes": {"a": {"always_active_in_ann": 0, "fires_more_than_ann": 0}},
     }  # fmt: skip
     assert bool(health_warnings(found, {"a": 100}, 32)) is warned
 
 
 def test_counters_that_must_be_zero_warn(found: dict[str, Any]) -> None:
-    bad = {**found, "readout_spikes": 3, "voltage_saturations": 7}
-    lines = health_warnings(bad, {"hidden": 6}, STEPS)
-    assert "fired 3 times" in lines[0] and "clipped 7 times" in lines[1]
+    clipped = {"hidden": 7, "last": 2000}
+    bad = {**found, "readout_spikes": 3, "voltage_saturations": 2007, "clipped": clipped}
+    lines = health_warnings(bad, {"hidden": 6, "last": 2}, STEPS)
+    assert "fired 3 times" in lines[0]
+    assert lines[1].startswith("layer hidden") and " 7 times" in lines[1]
+    assert "readout_margin" not in lines[1]
+    assert lines[2].startswith("layer last") and "2,000 times" in lines[2]
+    assert "readout_margin" in lines[2]
 
 
 def test_more_images_than_a_chunk_give_the_same(

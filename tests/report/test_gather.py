@@ -65,7 +65,7 @@ def test_every_field_of_the_contract_is_there(made: dict) -> None:
         assert stage["samples"] == SAMPLES and stage["images"] == "real"
         assert {"accuracy", "ann_agreement", "timesteps"} <= set(stage)
     assert set(made["health"]) == {
-        "readout_spikes", "voltage_saturations", "silent", "saturated", "silent_causes",
+        "readout_spikes", "voltage_saturations", "clipped", "silent", "saturated", "silent_causes",
         "saturated_causes",
     }  # fmt: skip
     for key in ("silent", "saturated"):
@@ -203,6 +203,7 @@ def test_every_field_is_described_and_there(made: dict) -> None:
             f"agreement.reference_vs_lava.{key}" for key in ("samples", "spikes", "mismatches")
         },
         "energy[].parts": {"energy[].parts{event}"},
+        "health.clipped": {"health.clipped{layer}"},
         "latency[].parts": {"latency[].parts{part}"},
         **{
             choice: {path for path in described if path.startswith(f"{choice}.")}

@@ -18,7 +18,15 @@ from compiler.resources.memory import (
     list_words,
     read_range,
 )
-from compiler.resources.partition import cut, output_axons, partition, shared_area
+from compiler.resources.partition import (
+    CoreUse,
+    Grid,
+    cut,
+    input_axons,
+    output_axons,
+    partition,
+    shared_area,
+)
 from compiler.resources.shapes import LayerShape, NetworkShape
 
 
@@ -105,7 +113,7 @@ def test_output_axons_are_the_sum_over_the_cores_reached(after, cap, cap_before)
             for target in targets
             if (area := shared_area(source, after, target)) is not None
         )
-        assert output_axons(CHIPS["loihi1"], source, after, targets) == one_by_one
+        assert output_axons(CHIPS["loihi1"], source, after, Grid.of(targets)) == one_by_one
 
 
 def test_a_list_of_synapses_is_rounded_up_block_by_block():
@@ -172,3 +180,52 @@ def test_messages_and_hops_are_counted_core_by_core(dense_shape):
     assert traffic["a"]["hops_east_west"] == total * 4  # core 3 on tile 0, 4..7 on tile 1
     assert traffic["a"]["hops_north_south"] == 0
     assert traffic["b"] == {"messages": 0.0, "hops_east_west": 0.0, "hops_north_south": 0.0}
+
+
+def square(channels: int, side: int) -> tuple[int, int, int]:
+    return (channels, side, side)
+
+
+def same_size(name: str, channels: int, side: int, kernel: int, groups: int = 1) -> LayerShape:
+    reach = (kernel // 2, kernel // 2)
+    geometry = ConvGeometry(padding=(reach, reach), groups=groups)
+    shape = square(channels, side)
+    return LayerShape(name, "conv", shape, shape, (kernel, kernel), geometry)
+
+
+def cores(*layers: LayerShape) -> list[CoreUse]:
+    network = NetworkShape("net", layers, timesteps=32)
+    return partition(network, CHIPS["loihi1"], 8)
+
+
+def test_a_channel_whose_kernel_crops_fit_no_core_lies_on_several() -> None:
+    """5 x 5 on 8 x 8 places of 512 channels: 43,320 words for a whole map, 1,800 for a place."""
+    (limit,) = {CHIPS["loihi1"].words.value}
+    found = cores(same_size("wide", 512, 8, 5))
+    assert max(use.words for use in found) <= limit
+    assert sum(use.neurons for use in found) == 512 * 64
+
+
+@pytest.mark.parametrize(("groups", "axons"), [(1, 4096), (2, 2048), (8, 512)])
+def test_a_grouped_convolution_takes_axons_of_the_channels_it_reads(
+    groups: int, axons: int
+) -> None:
+    first = LayerShape("first", "conv", square(256, 8), square(512, 8), (1, 1), ConvGeometry())
+    found = cores(first, same_size("grouped", 512, 8, 3, groups))
+    ranges = {use.tile.channels for use in found if use.layer == "first"}
+    area = {use.input_axons for use in found if use.layer == "grouped"}
+    assert max(area) <= min(axons, 4096)
+    whole = [use for use in found if use.layer == "grouped" and use.tile.positions == 64]
+    for use in whole:
+        size = 512 // groups
+        low, high = use.tile.channels[0] // size * size, -(-use.tile.channels[1] // size) * size
+        reached = sum(first < high and low < last for first, last in ranges)
+        assert use.input_axons == reached * 64
+
+
+def test_a_tile_that_reads_padding_alone_reads_no_negative_number_of_places() -> None:
+    geometry = ConvGeometry(padding=((2, 2), (2, 2)))
+    layer = LayerShape("pad", "conv", (1, 4, 4), (1, 8, 8), (1, 1), geometry)
+    for row in range(8):
+        tile = Tile((0, 1), (row, row + 1), (0, 8))
+        assert input_axons(CHIPS["loihi1"], layer, tile, Grid.of(())) == 4 * (2 <= row < 6)

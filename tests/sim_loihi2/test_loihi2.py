@@ -32,8 +32,10 @@ from sim.compare import compare_spikes
 from sim.encoding import drive_from_images
 from sim.lava import LavaJob, LavaRun, run_lava
 from sim.lava_task import CPU, Latency, Place
+from sim.measure import Request, measure
 from sim.reference import simulate, trace
 from sim.results import SimulationResult
+from sim.show import show
 from sim.traces import INPUT, LayerTrace, NetworkTrace
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "digits.net"
@@ -71,7 +73,9 @@ def test_the_probe_finds_the_latency_of_the_cpu(probed: dict[str, LavaRun], kind
 @pytest.mark.parametrize(
     "detour", [Latency(2, 1, -2), pytest.param(Latency(0, 3, 0), marks=pytest.mark.slow)]
 )
-def test_a_detour_is_found_and_made_good(golden: ChipGraph, detour: Latency) -> None:
+def test_a_detour_is_found_and_made_good(
+    golden: ChipGraph, detour: Latency, capsys: pytest.CaptureFixture[str]
+) -> None:
     """As on a chip: latencies unknown, the last layer alone recorded, v as a message."""
     images = np.random.default_rng(0).random((3, *golden.input_shape), np.float32)
     drive = drive_from_images(golden, images)
@@ -89,6 +93,13 @@ def test_a_detour_is_found_and_made_good(golden: ChipGraph, detour: Latency) -> 
     }  # fmt: skip
     result = loihi2.chip_result(placed, counted)
     assert np.array_equal(result.logits_nk, counted.logits_nk)
+    figures = measure(Request(GOLDEN, "digits", samples=3))
+    for profile in (None, loihi2.measured(PROFILE, timesteps=32)):
+        show(figures | {"backend": "loihi2", "chip": said | {"measured": profile}})
+        text = capsys.readouterr().out
+        assert "digits.net in a Loihi 2: 3 images" in text
+        (power,) = (line for line in text.splitlines() if "power of the board" in line)
+        assert "3 of 3" in text and ("0.7 W" if profile else "not measured") in power
 
 
 def test_spikes_of_the_last_layer_come_through_a_detour(probed: dict[str, LavaRun]) -> None:
