@@ -27,6 +27,11 @@ from compiler.ir.run_ann import run_layer
 NO_PADDING: tuple[Pair, Pair] = ((0, 0), (0, 0))
 
 
+_MEAN_OF_BYTES, _STD_OF_BYTES = 10.0, 100.0
+"""From here on they are of pixels from 0 to 255: of those in [0, 1] a mean is at most 1, a
+standard deviation at most 0.5, and a division by 255 counts as 255."""
+
+
 @dataclass(frozen=True)
 class _Border:
     """Padding waiting for the convolution that takes it in; value: (C,)."""
@@ -157,8 +162,9 @@ class ChainBuilder:
 
     @property
     def behind_relu(self) -> bool:
-        """Whether the last layer is a ReLU."""
-        return bool(self.layers) and isinstance(self.layers[-1], Relu)
+        """Whether the last layer is a ReLU, and no padding behind it is negative."""
+        padded = self._border is not None and bool((self._border.value < 0).any())
+        return bool(self.layers) and isinstance(self.layers[-1], Relu) and not padded
 
     def flatten(self, name: str) -> None:
         """Append a flatten layer unless the image is a vector already."""
@@ -189,6 +195,8 @@ class ChainBuilder:
             )
         for layer in self.layers:
             self._check_finite(layer)
+            if isinstance(layer, InputAffine):
+                self._check_range(layer)
         classes = None if self.shape is None else math.prod(self.shape)
         if class_names and classes not in (None, len(class_names)):
             self.problem(
@@ -211,6 +219,17 @@ class ChainBuilder:
                 f"{bad} of {sum(array.size for array in arrays)} numbers that are not finite",
                 "finite weights and biases",
                 "export the network again, from a checkpoint of before its training diverged",
+            )
+
+    def _check_range(self, affine: InputAffine) -> None:
+        """Note a preprocessing that is of pixels from 0 to 255; ours are in [0, 1]."""
+        if np.all(affine.mean >= _MEAN_OF_BYTES) or np.all(affine.std >= _STD_OF_BYTES):
+            self.problem(
+                affine.name,
+                f"mean {affine.mean.tolist()} and std {affine.std.tolist()} of the pixels, which "
+                "are of pixels from 0 to 255",
+                "those of pixels in [0, 1]",
+                f"if the network takes 0 to 255, say so with --mean 0 --std {1 / 255:.8f}",
             )
 
     def _append(self, layer: AnnLayer) -> None:

@@ -43,12 +43,9 @@ class OnnxProgram:
 
 def open_onnx(file: Path) -> OnnxProgram:
     """Read and check an ONNX file; raises ModelError with everything that is wrong with it."""
-    from onnx import numpy_helper
-
-    model = _checked(file)
+    model, constants = _checked(file)
     opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
     graph = model.graph
-    constants = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
     inputs = [one for one in graph.input if one.name not in constants]
     problems = _interface_problems(file, opset, inputs, list(graph.output))
     if problems:
@@ -64,10 +61,11 @@ def open_onnx(file: Path) -> OnnxProgram:
     )
 
 
-def _checked(file: Path) -> Any:
+def _checked(file: Path) -> tuple[Any, dict[str, Array]]:
+    """The model, local functions inlined, and its initializers."""
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-    from onnx import checker, inliner
+    from onnx import checker, inliner, numpy_helper
 
     if not file.is_file():
         raise one_problem(
@@ -76,8 +74,16 @@ def _checked(file: Path) -> Any:
     try:
         model = onnx.load(file)
         checker.check_model(model)
-        return inliner.inline_local_functions(model)
-    except (DecodeError, checker.ValidationError, OSError, ValueError) as error:
+        constants = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+        return inliner.inline_local_functions(model), constants
+    except (
+        DecodeError,
+        checker.ValidationError,
+        KeyError,
+        OSError,
+        TypeError,
+        ValueError,
+    ) as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise one_problem(
             ModelError,

@@ -26,6 +26,7 @@ RANDOM = frozenset(
     ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
      "Bernoulli")
 )  # fmt: skip
+_BATCH_NORM_OPSET = 15
 _MISFITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What reading raises where a file's numbers are not as the specification says."""
 
@@ -79,6 +80,13 @@ def _walk(walk: Walk) -> None:
             "an output whose elements are in another order than the last layer's",
             "the logits as the last layer makes them",
             "leave out the transpose or reshape at the end",
+        )
+    elif final is None and not walk.builder.problems:
+        walk.builder.problem(
+            walk.program.output_name,
+            "an output that is a by-product of its operation",
+            "the logits as the last layer makes them",
+            "declare the first output of the last layer as the network's",
         )
     elif isinstance(final, np.ndarray):
         walk.builder.problem(
@@ -175,7 +183,10 @@ def _evaluated(walk: Walk, node: OnnxNode, names: list[str]) -> Array | None:
     ]
     output = helper.make_tensor_value_info(node.outputs[0], TensorProto.UNDEFINED, None)
     graph = helper.make_graph([node.proto], "constants", inputs, [output])
-    opset = helper.make_opsetid("", walk.program.opset)
+    version = walk.program.opset
+    if node.operation == "BatchNormalization":  # before 14 onnx's reference takes the batch's own
+        version = max(version, _BATCH_NORM_OPSET)
+    opset = helper.make_opsetid("", version)
     try:
         evaluator = ReferenceEvaluator(helper.make_model(graph, opset_imports=[opset]))
         result = evaluator.run(None, {name: walk.values[name] for name in names})[0]

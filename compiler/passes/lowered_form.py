@@ -15,7 +15,7 @@ def lowered_problems(graph: AnnGraph) -> list[Problem]:
     chain = [layer for layer in graph.layers if not isinstance(layer, Flatten)]
     for before, layer in zip([None, *chain[:-1]], chain, strict=True):
         if isinstance(layer, Relu) and not isinstance(before, (Conv2d, Dense)):
-            problems.append(_problem(layer, "a ReLU without a conv or dense layer before it"))
+            problems.append(_relu_alone(layer))
         if isinstance(layer, (Conv2d, Dense)) and isinstance(before, (Conv2d, Dense)):
             problems.append(
                 _problem(layer, f"no ReLU between it and {before.name}, and they cannot be merged")
@@ -52,6 +52,15 @@ def _leftover(layer: AnnLayer) -> Problem:
 
 def _problem(layer: AnnLayer, found: str) -> Problem:
     return Problem(layer.name, found, _SUPPORTED, "put a ReLU behind every layer but the last")
+
+
+def _relu_alone(layer: AnnLayer) -> Problem:
+    return Problem(
+        layer.name,
+        "a ReLU without a conv or dense layer before it",
+        _SUPPORTED,
+        "leave it out, or put a conv or dense layer before it",
+    )
 
 
 def _last_relu(layer: AnnLayer) -> Problem:

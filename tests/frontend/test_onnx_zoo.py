@@ -328,6 +328,33 @@ def test_a_clip_behind_a_relu(check, limits):
     )
 
 
+@pytest.mark.parametrize("limits", [(np.float32(0), np.float32(1)), (np.float32(0),), None])
+def test_a_relu_of_the_pixels_is_none(check, limits):
+    net = Net()
+    net.add("Relu") if limits is None else net.add("Clip", *limits)
+    graph = check(net.conv().add("Relu").add("Flatten").dense(120))
+    assert kinds(lower(graph).graph) == ["Conv2d", "Relu", "Flatten", "Dense"]
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_factor_for_every_place_makes_a_convolution_dense(check, channels):
+    net = Net().conv(channels).add("Flatten")
+    norm(net, 30 * channels).add("Relu").dense(30 * channels)
+    graph = check(net)
+    assert kinds(lower(graph).graph) == ["Flatten", "Dense", "Relu", "Dense"]
+
+
+@pytest.mark.parametrize("opset", [9, 13, 17])
+def test_a_batch_norm_of_constants(check, opset):
+    net = Net(opset=opset)
+    net.reference_opset = 17
+    image = net.x
+    net.x = net.constant(net.weight(5, 120, scale=0.2))
+    norm(net, 120, variance=4.0).add("Transpose", perm=[1, 0])
+    weight, net.x = net.x, image
+    check(net.conv().add("Relu").add("Flatten").add("MatMul", weight))
+
+
 def test_dense_layers_over_the_channels_of_every_pixel(check):
     net = Net(("batch", 8, 6, 3))
     net.add("MatMul", net.weight(3, 4)).add("Add", net.weight(4)).add("Relu")
@@ -465,6 +492,54 @@ def norm(net, channels, variance=1.0, outputs=(), **attributes):
     net.add("BatchNormalization", *parts, np.full(channels, variance, np.float32), **attributes)
     net.nodes[-1].output.extend(outputs)
     return net
+
+
+@pytest.mark.parametrize("operation,limits", [("Clip", (-2, 6)), ("Min", (6,))])
+def test_a_negative_border_behind_a_relu_is_not_cut_off(tmp_path, operation, limits):
+    net = Net(opset=13).conv().add("Relu")
+    net.add("Pad", np.array([0, 0, 1, 1, 0, 0, 1, 1], INTS), np.float32(-1))
+    net.add(operation, *map(np.float32, limits), name="cut")
+    assert list(problems_of(net.conv(4, 4).add("Flatten").dense(144), tmp_path)) == ["cut"]
+
+
+def test_an_output_that_is_a_by_product(tmp_path):
+    net = pytorch_net().add("Dropout")
+    net.nodes[-1].output.append("mask")
+    net.x = "mask"
+    (found,) = problems_of(net, tmp_path).values()
+    assert "by-product" in found
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [("Sub", [123.68, 116.78, 103.94]), ("Div", [58.4, 57.1, 57.4])],
+        [("Mul", [1 / 255] * 3)],
+        [("Div", [127.5] * 3), ("Sub", [1.0] * 3)],
+    ],
+)
+def test_pixels_from_0_to_255_are_told(check, tmp_path, steps):
+    """The remedy makes it the network that it is."""
+
+    def network():
+        net = Net()
+        for operation, values in steps:
+            net.add(operation, np.array(values, np.float32).reshape(3, 1, 1))
+        return net.conv().add("Relu").add("Flatten").dense(120)
+
+    (found,) = problems_of(network(), tmp_path).values()
+    assert "pixels from 0 to 255" in found
+    scaled = load_model(network().save(tmp_path), mean=[0.0], std=[0.00392157])
+    images = np.random.default_rng(0).random((3, *NCHW), dtype=np.float32)
+    expected = ReferenceEvaluator(network().model()).run(None, {"image": 255 * images})[0]
+    np.testing.assert_allclose(run_ann(scaled, images), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_surplus_data_in_an_initializer(tmp_path):
+    net = pytorch_net()
+    net.initializers[0].raw_data += b"1234"
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_model(net.save(tmp_path))
 
 
 def test_a_swish_is_one_problem(tmp_path):

@@ -196,7 +196,7 @@ def test_all_misfits_are_listed(random):
         "net",
         (2, 9, 9),
         (
-            Relu("first"),
+            Relu("first", 0.5),
             random.conv("c", 3, 2),
             random.conv("e", 3, 3),
             random.pool("p", 2, padding=((1, 1), (1, 1)), count_include_pad=False),
