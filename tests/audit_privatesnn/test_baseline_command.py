@@ -47,7 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(baseline, "QUICK", TINY)
         patch.setattr("audit.answers.QUICK_IMAGES", 100)
         quick_readings(patch)
-        patch.setattr(measure, "check_sanity", lambda summary, quick: None)
+        patch.setattr(measure, "check_sanity", lambda *_: None)
         attacks = ("--attacks", "representative")
         beside = ("--json", str(folder / "beside.json"))
         assert run([*SMALL, *attacks, *beside, "--quiet", "--out", str(folder / "out")]) == 0
