@@ -69,7 +69,8 @@ def read_image_folder(root: Path, part: Part) -> FolderImages:
     """Find the images of one part below a folder or in a .zip.
 
     Both PART/CLASS/IMAGE and CLASS/IMAGE are understood; the first is preferred. Classes
-    are numbered in the order of their names.
+    are numbered in the order of their names, those of all parts together, so that a class has
+    the same number in a part that lacks another one.
     """
     if not root.exists():
         raise one_problem(
@@ -80,7 +81,8 @@ def read_image_folder(root: Path, part: Part) -> FolderImages:
             "a folder or .zip with one folder a class",
             "check the path given",
         )
-    names = _of_part(image_names(root), part)
+    found = image_names(root)
+    names = _of_part(found, part)
     if not names:
         raise one_problem(
             DataError,
@@ -90,7 +92,9 @@ def read_image_folder(root: Path, part: Part) -> FolderImages:
             f"{part}/CLASS/IMAGE or CLASS/IMAGE",
             "arrange the images so",
         )
-    classes = sorted({PurePosixPath(name).parent.name for name in names})
+    of_parts = [name for name in found if _in_a_part(name)]
+    numbered = of_parts if any(_in_a_part(name) for name in names) else names
+    classes = sorted({PurePosixPath(name).parent.name for name in numbered})
     ordered = sorted(names, key=lambda name: (PurePosixPath(name).parent.name, name))
     number = {name: index for index, name in enumerate(classes)}
     labels = [number[PurePosixPath(name).parent.name] for name in ordered]
@@ -120,12 +124,13 @@ def _of_part(names: Sequence[str], part: Part) -> list[str]:
         below = [name for name in names if PurePosixPath(name).parts[-3:-2] == (wanted,)]
         if below:
             return below
+    return [] if any(map(_in_a_part, names)) else list(names)
+
+
+def _in_a_part(name: str) -> bool:
+    """Whether the image lies in a class's folder below one that is named like a part."""
     known = {name for wanted in PARTS.values() for name in wanted}
-    parted = any(
-        PurePosixPath(name).parts[-3:-2] and PurePosixPath(name).parts[-3] in known
-        for name in names
-    )
-    return [] if parted else list(names)
+    return bool(known.intersection(PurePosixPath(name).parts[-3:-2]))
 
 
 @contextmanager

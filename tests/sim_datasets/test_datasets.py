@@ -1,6 +1,7 @@
 """Data readers: what they return, and what they say about damaged or unfitting data."""
 
 import gzip
+import shutil
 import struct
 import zipfile
 from dataclasses import replace
@@ -168,6 +169,16 @@ def test_image_folder_prefers_the_test_part(image_folder, zipped):
 def test_image_folder_without_parts(image_folder):
     folder, _ = image_folder
     assert len(load_dataset(f"imagefolder:{folder / 'train'}")) == 6
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_part_that_lacks_a_class_numbers_the_others_alike(image_folder, zipped):
+    folder, _ = image_folder
+    shutil.rmtree(folder / "test" / "bird")
+    given = f"imagefolder:{packed(folder) if zipped else folder}"
+    data = load_dataset(given, (3, 4, 6), classes=2)
+    assert data.class_names == ("bird", "cat") and set(data.labels) == {1}
+    assert set(load_dataset(given, part="train").labels) == {0, 1}
 
 
 def test_image_folder_problems_are_all_listed(image_folder):
