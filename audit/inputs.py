@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from audit.judges.judge import Judge, find_judges
 from compiler.errors import DataError, one_problem
 from compiler.finished_run import FinishedRun
@@ -19,9 +17,6 @@ if TYPE_CHECKING:
 
 PRIVATE = Path("private") / "audit"
 """Where the images made by the attacks lie, inside RUN_DIR."""
-
-MOST_SEEN = 0.5
-"""Largest share of the test images that may be training images."""
 
 
 @dataclass(frozen=True)
@@ -62,34 +57,13 @@ def load_parts(run: FinishedRun, ann: AnnGraph, spec: str | None) -> AuditData:
 def audit_data(spec: str, ann: AnnGraph) -> AuditData:
     """Both parts of the data `spec`, which the ANN was made for; DataError as load_parts."""
     from sim.datasets import class_name_note
+    from sim.overlap import unseen
 
     training, part = load_both(spec, ann.input_shape, ann.classes)
     test, note = unseen(part, training)
     notes = (class_name_note(ann.class_names, part), note)
     names = ann.class_names or part.class_names
     return AuditData(spec, test, training, part, names, tuple(note for note in notes if note))
-
-
-def unseen(test: Dataset, training: Dataset) -> tuple[Dataset, str | None]:
-    """The test images that are no training images, and a note where that is not all of them.
-
-    Raises DataError where most test images are training images.
-    """
-    seen = test.within(training)
-    if not seen.any():
-        return test, None
-    found = f"{int(seen.sum()):,} of {len(seen):,} test images are training images too"
-    if seen.mean() > MOST_SEEN:
-        raise one_problem(
-            DataError,
-            "the two parts of the data are not apart",
-            test.name,
-            found,
-            f"at most {MOST_SEEN:.0%} of them, which are then left out",
-            "name data with training images that the network saw and test images that it did not "
-            "(npz: x_train and x_test; imagefolder: train/ and test/)",
-        )
-    return test.only(np.flatnonzero(~seen)), f"{found}; they were left out."
 
 
 def load_both(

@@ -26,6 +26,10 @@ of the products in training, and takes about half the time where the processor h
 for it (`lscpu | grep avx512_bf16` or amx_bf16, many GPUs), longer where it has none. With
 --checkpoint FILE the state is kept after epochs, half a minute apart at least, and every five
 minutes within one, and the same command goes on from there.
+
+The accuracy is measured on the test images. Where the data has no test part, as one folder a class
+or an archive of images and labels, it is measured on the training images, and the model card says
+so.
 """
 
 from __future__ import annotations
@@ -42,6 +46,7 @@ from compiler.allocator import keep_freed_memory
 from compiler.errors import (
     EXIT_INTERRUPTED,
     CompilerError,
+    DataError,
     EnvironmentProblem,
     Problem,
     UsageError,
@@ -55,6 +60,7 @@ from compiler.presets.files import model_card, save_network
 from compiler.presets.settings import ONE_CYCLE_SGD, TrainingSettings
 from compiler.presets.training import Epoch, accuracy, train
 from sim.datasets import Dataset, load_dataset
+from sim.overlap import apart
 
 if TYPE_CHECKING:
     from torch import nn
@@ -106,6 +112,9 @@ NUMBERS = {
     "seed": int,
 }
 """Settings that an option of the same name changes -> their type."""
+
+MAX_NAMED = 5
+"""Classes that a message names."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -176,6 +185,8 @@ def run(options: argparse.Namespace) -> int:
     channels, height, width = (int(size) for size in training.images_nchw.shape[1:])
     shape = (channels, height, width)
     test = load_dataset(options.data, shape)
+    check_classes(test, training)
+    measured, called = measured_on(test, training)
     mean = options.mean or NORMALISATION[options.recipe][0]
     std = options.std or NORMALISATION[options.recipe][1]
     normalise = scale_and_shift(mean, std, channels)
@@ -191,8 +202,8 @@ def run(options: argparse.Namespace) -> int:
 
     images = scaled(training, normalise)
     kept = train(module, images, training.labels, settings, report, options.checkpoint)
-    reached = accuracy(kept, scaled(test, normalise), test.labels)
-    log.append(f"accuracy on the {len(test)} test images: {reached:.2%}")
+    reached = accuracy(kept, scaled(measured, normalise), measured.labels)
+    log.append(f"accuracy on the {called}: {reached:.2%}")
     facts = {
         "Architecture": options.arch,
         "Input": f"{shape} (C, H, W); (pixel in [0, 1] - mean) / std with mean {mean}, std {std}",
@@ -206,6 +217,48 @@ def run(options: argparse.Namespace) -> int:
     save_network(kept, options.out, options.arch, shape, card)
     sys.stdout.write(f"{log[-1]}\n{options.out} and {options.out.with_suffix('.md')} written\n")
     return 0
+
+
+def check_classes(test: Dataset, training: Dataset) -> None:
+    """Raise DataError where test images are of a class that no training image is of.
+
+    Classes are the same where both their numbers and their names are.
+    """
+    untaught = sorted(classes_of(test) - classes_of(training))
+    if not untaught:
+        return
+    named = ", ".join(f"{name} (number {label})" for label, name in untaught[:MAX_NAMED])
+    more = f" and {len(untaught) - MAX_NAMED} more" if len(untaught) > MAX_NAMED else ""
+    raise one_problem(
+        DataError,
+        "the two parts of the data have other classes",
+        test.name,
+        f"{named}{more} in the test part alone",
+        "test images of classes that have training images, under the same number and name",
+        "add training images of these classes (a larger --samples takes more), or take their "
+        "test images out",
+    )
+
+
+def classes_of(data: Dataset) -> set[tuple[int, str]]:
+    """Number and name of every class that has an image."""
+    return {(label, data.class_names[label]) for label in set(data.labels.tolist())}
+
+
+def measured_on(test: Dataset, training: Dataset) -> tuple[Dataset, str]:
+    """The images that the accuracy is measured on, and what they are called.
+
+    The training images where more than MOST_SEEN of the test images are among them. Test images
+    that are training images are told on the standard error.
+    """
+    kept, found = apart(test, training)
+    if kept is None:
+        sys.stderr.write(f"{found}: the accuracy will be that on the training images\n")
+        return training, f"{len(training)} training images (the data has no test part)"
+    if found is not None:
+        sys.stderr.write(f"{found}\n")
+        return test, f"{len(test)} test images ({found})"
+    return test, f"{len(test)} test images"
 
 
 def check_files(out: Path, checkpoint: Path | None) -> None:

@@ -30,6 +30,7 @@ NPZ_LABELS: dict[Part, tuple[str, ...]] = {
 }
 ZIP_PREFIX = b"PK"
 SAVE_AS = "save it with numpy.savez(FILE, images=images, labels=labels)"
+AXES = "(N, H, W), (N, C, H, W) or (N, H, W, C)"
 
 
 class LabelledImages(Protocol):
@@ -76,15 +77,14 @@ def labelled_arrays(
 
     images_nchw: (N, C, H, W), uint8 or floats in [0, 1]; labels_n: (N,) integers from 0; both
     anything that numpy takes, such as a tensor. class_names: numbers where not given.
-    Raises DataError for another shape, type or range. The arrays are not copied if they fit.
+    Raises DataError for another shape, type or range, and for bytes that are all 0 or 1. The
+    arrays are not copied if they fit.
     """
     images, labels = np.asarray(images_nchw), np.asarray(labels_n)
     if images.ndim != 4 or not len(images):
-        raise one_problem(
-            DataError,
-            "the images do not have the expected axes",
+        raise _wrong_axes(
             "images",
-            f"an array of shape {images.shape}",
+            images,
             "(N, C, H, W) with at least one image",
             "add the channel's axis with [:, None], or move it with .transpose(0, 3, 1, 2)",
         )
@@ -119,20 +119,22 @@ def read_npz(file: Path, part: Part, input_shape: Shape | None = None) -> ArrayI
     """Read a NumPy archive with images (uint8, or floats in [0, 1]) and integer labels.
 
     Names: x_test and y_test (x_train, y_train for the other part) or images and labels;
-    optional class_names. Nothing in the archive is ever unpickled.
+    optional class_names, (K,). Nothing in the archive is ever unpickled. Raises DataError
+    where an array is missing or has other axes, another type or another range.
     """
     check_npz(file)
     try:
         with np.load(file, allow_pickle=False) as archive:
             images = _member(file, archive, NPZ_IMAGES[part])
             labels_n = _member(file, archive, NPZ_LABELS[part])
-            named = _array(file, archive, "class_names") if "class_names" in archive else None
+            names = _class_names(file, archive)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise _damaged(file, str(error)) from error
+    if images.ndim not in (3, 4):
+        raise _wrong_axes(f"{file}, images", images, AXES, SAVE_AS)
     labels_n = _integer_labels(file, labels_n, len(images))
     images_nchw = _to_nchw(file, _unit_pixels(file, images), input_shape)
-    names = _names(labels_n) if named is None else tuple(str(name) for name in named)
-    return ArrayImages(images_nchw, labels_n, names)
+    return ArrayImages(images_nchw, labels_n, names or _names(labels_n))
 
 
 def check_npz(file: Path) -> None:
@@ -234,6 +236,23 @@ def _array(file: Path, archive: np.lib.npyio.NpzFile, name: str) -> Array:
     return array
 
 
+def _class_names(file: Path, archive: np.lib.npyio.NpzFile) -> tuple[str, ...]:
+    """The names in the archive; empty where it has none."""
+    if "class_names" not in archive:
+        return ()
+    named = _array(file, archive, "class_names")
+    if named.ndim != 1:
+        raise one_problem(
+            DataError,
+            "the class names are no list",
+            f"{file}, class_names",
+            f"an array of shape {named.shape}",
+            "(K,), one name a class",
+            "save a list of names, or leave class_names out",
+        )
+    return tuple(str(name) for name in named)
+
+
 def _integer_labels(file: Path | str, labels_n: Array, images: int) -> Array:
     if labels_n.ndim == 2 and labels_n.shape[1] == 1:
         labels_n = labels_n[:, 0]
@@ -251,6 +270,7 @@ def _integer_labels(file: Path | str, labels_n: Array, images: int) -> Array:
 
 def _unit_pixels(file: Path | str, images: Array) -> Array:
     if images.dtype == np.uint8:
+        _check_not_binary(file, images)
         return images
     if images.dtype.kind == "f" and images.size:
         low, high = float(images.min()), float(images.max())
@@ -267,6 +287,24 @@ def _unit_pixels(file: Path | str, images: Array) -> Array:
         "uint8 (0 to 255), or floats from 0 to 1",
         "save plain pixels; the network's own mean and std belong into --mean and --std",
     )
+
+
+def _check_not_binary(file: Path | str, images: Array) -> None:
+    """Raise DataError where bytes are 0 or 1 throughout: divided by 255 they would be black."""
+    if images.size and images.max() == 1:
+        raise one_problem(
+            DataError,
+            "the pixels are not on a known scale",
+            str(file),
+            "uint8 images without a value above 1, of the 255 that stand for white",
+            "uint8 (0 to 255), or floats from 0 to 1",
+            "save images of two values as floats, images.astype('float32'), or as 0 and 255",
+        )
+
+
+def _wrong_axes(where: str, images: Array, allowed: str, remedy: str) -> Exception:
+    summary, found = "the images do not have the expected axes", f"an array of shape {images.shape}"
+    return one_problem(DataError, summary, where, found, allowed, remedy)
 
 
 def _names(labels_n: Array) -> tuple[str, ...]:

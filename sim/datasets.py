@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -99,8 +99,8 @@ class Dataset:
 
     def within(self, other: Dataset) -> Array:
         """Which images `other` has too, at 8 bits a pixel and whatever their labels; bool (N,)."""
-        known = {image.tobytes() for image in other._bytes()}
-        return np.array([image.tobytes() in known for image in self._bytes()], bool)
+        known = set(other._digests())
+        return np.array([digest in known for digest in self._digests()], bool)
 
     def only(self, index_n: Array) -> Dataset:
         """Those at the places `index_n`."""
@@ -112,8 +112,16 @@ class Dataset:
         )
 
     def _bytes(self) -> Array:
-        found: Array = np.rint(self.images_nchw * 255).astype(np.uint8)
-        return found
+        return _eight_bits(self.images_nchw)
+
+    def _digests(self) -> Iterator[bytes]:
+        """SHA-256 of each image, made one by one: all of them in bytes may be gigabytes."""
+        return (hashlib.sha256(_eight_bits(image).tobytes()).digest() for image in self.images_nchw)
+
+
+def _eight_bits(images: Array) -> Array:
+    found: Array = np.rint(images * 255).astype(np.uint8)
+    return found
 
 
 def load_dataset(

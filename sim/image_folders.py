@@ -22,6 +22,7 @@ PARTS: dict[Part, tuple[str, ...]] = {
     "test": ("test", "val", "valid", "validation"),
     "train": ("train", "training"),
 }
+PART_FOLDERS = frozenset(name for names in PARTS.values() for name in names)
 MAX_PROBLEMS = 10
 # zipfile raises RuntimeError for encrypted entries, Pillow SyntaxError for some broken PNGs.
 _UNREADABLE = (
@@ -69,8 +70,9 @@ def read_image_folder(root: Path, part: Part) -> FolderImages:
     """Find the images of one part below a folder or in a .zip.
 
     Both PART/CLASS/IMAGE and CLASS/IMAGE are understood; the first is preferred. Classes
-    are numbered in the order of their names, those of all parts together, so that a class has
-    the same number in a part that lacks another one.
+    are numbered over all parts, in the order of their names, with those that the training
+    part lacks at the end. The parts are those below `root`, or beside it where `root` is
+    itself the folder of one. Raises DataError where there is no image.
     """
     if not root.exists():
         raise one_problem(
@@ -81,8 +83,8 @@ def read_image_folder(root: Path, part: Part) -> FolderImages:
             "a folder or .zip with one folder a class",
             "check the path given",
         )
-    found = image_names(root)
-    names = _of_part(found, part)
+    everything = image_names(root)
+    names = _of_part(everything, part)
     if not names:
         raise one_problem(
             DataError,
@@ -92,12 +94,10 @@ def read_image_folder(root: Path, part: Part) -> FolderImages:
             f"{part}/CLASS/IMAGE or CLASS/IMAGE",
             "arrange the images so",
         )
-    of_parts = [name for name in found if _in_a_part(name)]
-    numbered = of_parts if any(_in_a_part(name) for name in names) else names
-    classes = sorted({PurePosixPath(name).parent.name for name in numbered})
-    ordered = sorted(names, key=lambda name: (PurePosixPath(name).parent.name, name))
+    classes = _classes(root, everything)
+    ordered = sorted(names, key=lambda name: (_class(name), name))
     number = {name: index for index, name in enumerate(classes)}
-    labels = [number[PurePosixPath(name).parent.name] for name in ordered]
+    labels = [number[_class(name)] for name in ordered]
     return FolderImages(root, tuple(ordered), frozen(labels, np.int64), tuple(classes))
 
 
@@ -121,16 +121,44 @@ def _is_image(name: str) -> bool:
 def _of_part(names: Sequence[str], part: Part) -> list[str]:
     """Keep the images below a folder named like the part; all, if no part has a folder."""
     for wanted in PARTS[part]:
-        below = [name for name in names if PurePosixPath(name).parts[-3:-2] == (wanted,)]
+        below = [name for name in names if _part_folder(name) == wanted]
         if below:
             return below
-    return [] if any(map(_in_a_part, names)) else list(names)
+    return [] if any(map(_part_folder, names)) else list(names)
 
 
-def _in_a_part(name: str) -> bool:
-    """Whether the image lies in a class's folder below one that is named like a part."""
-    known = {name for wanted in PARTS.values() for name in wanted}
-    return bool(known.intersection(PurePosixPath(name).parts[-3:-2]))
+def _part_folder(name: str) -> str:
+    """The folder above the class's, where it is named like a part; else empty."""
+    above = PurePosixPath(name).parent.parent.name
+    return above if above in PART_FOLDERS else ""
+
+
+def _class(name: str) -> str:
+    return PurePosixPath(name).parent.name
+
+
+def _classes(root: Path, names: Sequence[str]) -> list[str]:
+    """The classes of all parts by their names, those of the training part before others."""
+    below = {(_part_folder(name), _class(name)) for name in names}
+    found = {(folder, name) for folder, name in below if folder}
+    if not found:
+        here = root.absolute()
+        found = {(here.name, name) for _, name in below} | _classes_beside(here)
+    trained = {name for folder, name in found if folder in PARTS["train"]}
+    return sorted({name for _, name in found}, key=lambda name: (name not in trained, name))
+
+
+def _classes_beside(root: Path) -> set[tuple[str, str]]:
+    """Folder and class of the other parts, where `root` is the folder of a part itself."""
+    if not root.is_dir() or root.name not in PART_FOLDERS:
+        return set()
+    others = PART_FOLDERS - {root.name}
+    folders = ((other, folder) for other in others for folder in (root.parent / other).glob("*"))
+    return {
+        (other, folder.name)
+        for other, folder in folders
+        if any(_is_image(f"{folder.name}/{file.name}") for file in folder.glob("*"))
+    }
 
 
 @contextmanager

@@ -74,8 +74,9 @@ def train_judges(
 
 
 def _load(data: str) -> tuple[Dataset, Dataset]:
-    from audit.inputs import load_both, unseen
+    from audit.inputs import load_both
     from compiler.errors import DataError, one_problem
+    from sim.overlap import unseen
 
     training, test = load_both(data)
     unseen(test, training)  # refuses parts that are not apart

@@ -91,14 +91,14 @@ def _own_module(
     name: str | None,
 ) -> AnnGraph:
     """Read a copy of a module on the CPU, so that the caller's keeps its device and mode."""
-    from copy import deepcopy
-
     from compiler.frontend.torch_fx import read_module
+    from compiler.frontend.torch_wrappers import copied, unwrapped
 
-    kind = type(given).__name__
-    shape = _image_shape(input_shape or getattr(given, "input_shape", None), kind, "input_shape=")
+    module = unwrapped(given)
+    kind = type(module).__name__
+    shape = _image_shape(input_shape or getattr(module, "input_shape", None), kind, "input_shape=")
     normalise = normalisation(mean, std, shape[0])
-    return read_module(deepcopy(given).cpu(), shape, name or kind, normalise, class_names)
+    return read_module(copied(module), shape, name or kind, normalise, class_names)
 
 
 def _torch_module(
@@ -123,6 +123,8 @@ def _torch_module(
 def _from_factory(text: str, input_shape: Shape | None) -> tuple[nn.Module, Shape]:
     from torch import nn
 
+    from compiler.frontend.torch_wrappers import unwrapped
+
     module_name, _, factory_name = text.rpartition(":")
     try:
         with redirect_stdout(sys.stderr):  # --json - has the standard output for itself
@@ -135,6 +137,7 @@ def _from_factory(text: str, input_shape: Shape | None) -> tuple[nn.Module, Shap
         raise _bad_factory(text, f"{type(error).__name__}: {error}") from error
     if not isinstance(made, nn.Module):
         raise _bad_factory(text, f"a factory that returns {type(made).__name__}")
+    made = unwrapped(made)
     where = "the attribute `input_shape` of the module that the factory returns"
     return made, _image_shape(input_shape or getattr(made, "input_shape", None), text, where)
 

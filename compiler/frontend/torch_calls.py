@@ -72,12 +72,19 @@ def relu6(chain: Chain, node: fx.Node) -> None:
 def clip(chain: Chain, node: fx.Node) -> None:
     """Read clamp and hardtanh; the lower end must be 0."""
     hard = chain.operation(node) == "hardtanh"
-    low = chain.argument(node, 1, "min_val" if hard else "min", -1.0 if hard else None)
-    high = chain.argument(node, 2, "max_val" if hard else "max", 1.0 if hard else None)
-    if low != 0 or isinstance(high, torch.Tensor) or (high is not None and high <= 0):
+    low = _limit(chain.argument(node, 1, "min_val" if hard else "min", -1.0 if hard else None))
+    high = _limit(chain.argument(node, 2, "max_val" if hard else "max", 1.0 if hard else None))
+    if isinstance(high, str) or low != 0 or (high is not None and high <= 0):
         chain.refuse(node, f"a clip to {low} .. {high}", "activation")
         return
     chain.builder.relu(node.name, None if high is None else float(high))
+
+
+def _limit(limit: Any) -> float | str | None:
+    """Return a clip's limit: a number, None for none, or words for several or a computed one."""
+    if isinstance(limit, torch.Tensor):
+        return limit.item() if limit.numel() == 1 else f"limits of shape {tuple(limit.shape)}"
+    return limit if limit is None or isinstance(limit, (int, float)) else f"a computed {limit}"
 
 
 def avg_pool(chain: Chain, node: fx.Node) -> None:

@@ -66,14 +66,19 @@ def main(arguments: list[str]) -> int:
 
 
 def train_preset(preset: Preset, folder: Path, checkpoint: Path | None = None) -> float:
-    """Train a preset's network on its training part; return the accuracy on its test part."""
+    """Train a preset's network on its training part; return the accuracy on its test part.
+
+    Raises DataError where most test images are training images.
+    """
     import torch
 
     from sim.datasets import load_dataset
+    from sim.overlap import unseen
 
     settings = SETTINGS[preset.name]
     training = load_dataset(preset.data, preset.input_shape, part="train")
     test = load_dataset(preset.data, preset.input_shape)
+    unseen(test, training)  # refuses parts that are not apart
     torch.manual_seed(settings.seed)
     module = ARCHITECTURES[preset.architecture](preset.input_shape, len(preset.class_names))
     log: list[str] = []

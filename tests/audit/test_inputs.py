@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from audit.inputs import AuditData, unseen
+from audit.inputs import AuditData
 from audit.measure import _resemblance
 from compiler.errors import DataError
 from sim.datasets import Dataset
+from sim.overlap import unseen
 
 
 def data(images: np.ndarray, labels: np.ndarray | None = None) -> Dataset:

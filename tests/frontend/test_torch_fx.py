@@ -215,6 +215,22 @@ class Dynamic(nn.Module):
         return x if x.sum() > 0 else -x
 
 
+class Clamp(nn.Module):
+    def __init__(self, low, high):
+        super().__init__()
+        self.register_buffer("low", low)
+        self.register_buffer("high", high)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(torch.clamp(x, self.low, self.high).flatten(1))
+
+
+class OwnLimit(nn.Module):
+    def forward(self, x):
+        return torch.clamp(x, 0, x.shape[2])
+
+
 class Shift(nn.Module):
     def __init__(self):
         super().__init__()
@@ -243,6 +259,9 @@ class Shift(nn.Module):
         (nn.Sequential(nn.ConstantPad2d(1, 2.0), nn.Flatten(), nn.Linear(16, 1)), "padding that"),
         (nn.Sequential(nn.ZeroPad2d(-1)), "padding"),
         (nn.Sequential(nn.ReLU()), "no layer with weights"),
+        (Clamp(torch.zeros(2), torch.ones(2)), r"a clip to limits of shape \(2,\)"),
+        (Clamp(torch.tensor(0.0), torch.ones(2)), r"0.0 .. limits of shape \(2,\)"),
+        (OwnLimit(), "0 .. a computed "),
     ],
 )
 def test_refusals(module, said):
@@ -336,6 +355,11 @@ def test_conversions_sizes_and_constants(assert_reads, change):
 def test_conversions_and_constants_that_are_refused(change, said):
     with pytest.raises(ModelError, match=said):
         read_module(Head(change), (2, 3, 4), "net")
+
+
+def test_limits_in_a_tensor(assert_reads):
+    graph = assert_reads(Clamp(torch.zeros(1), torch.tensor(0.5)), (1, 2, 2))
+    assert graph.layers[0].maximum == 0.5
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from compiler.errors import UsageError
+from compiler.errors import DataError, UsageError
 from compiler.frontend.architectures import ARCHITECTURES
 from compiler.ir import Conv2d, Dense
 from compiler.ir.run_ann import run_ann
@@ -16,7 +16,7 @@ from compiler.presets import PRESETS, find_preset, load_preset
 from compiler.presets.batch_norm import fold_batch_norm, with_batch_norm
 from compiler.presets.files import model_card, save_network
 from compiler.presets.settings import TrainingSettings
-from compiler.presets.train import SETTINGS, TITLES
+from compiler.presets.train import SETTINGS, TITLES, train_preset
 from compiler.presets.training import accuracy, train
 from sim.datasets import DATA_FOLDER_VARIABLE, DEBIAN_FASHION_MNIST, load_dataset
 
@@ -53,6 +53,14 @@ def test_presets_are_small_have_biases_and_a_model_card(name):
     linear = [layer for layer in graph.layers if isinstance(layer, (Conv2d, Dense))]
     assert sum(isinstance(layer, Conv2d) for layer in linear) >= 2
     assert all(layer.bias is not None and np.any(layer.bias) for layer in linear)
+
+
+def test_a_preset_is_not_measured_on_its_training_images(tmp_path):
+    data = load_dataset("digits", samples=50)
+    np.savez(tmp_path / "one.npz", images=data.images_nchw, labels=data.labels)
+    with pytest.raises(DataError, match="50 of 50 test images are training images"):
+        train_preset(replace(PRESETS["digits"], data=f"npz:{tmp_path / 'one.npz'}"), tmp_path)
+    assert not list(tmp_path.glob("*.md"))
 
 
 def test_unknown_preset_lists_the_known_ones():

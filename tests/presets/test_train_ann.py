@@ -87,6 +87,56 @@ def test_mistakes(main, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+def some_digits(count):
+    data = load_dataset("digits", samples=count)
+    return data.images_nchw, data.labels
+
+
+def trained_once(main, folder, arrays):
+    np.savez(folder / "data.npz", **arrays)
+    out = ["--epochs", "1", "--out", str(folder / "net.safetensors")]
+    return main(["--arch", "digits-cnn", "--data", f"npz:{folder / 'data.npz'}", *out])
+
+
+def test_data_without_a_test_part(main, tmp_path, capsys):
+    images, labels = some_digits(120)
+    assert trained_once(main, tmp_path, {"images": images, "labels": labels}) == 0
+    printed = capsys.readouterr()
+    said = "accuracy on the 120 training images (the data has no test part): "
+    card = (tmp_path / "net.md").read_text()
+    assert said in printed.out and f"Result: {said}" in card
+    assert "test images" not in printed.out + card
+    assert printed.err.startswith("120 of 120 test images are training images too")
+
+
+def test_test_images_that_were_trained_on_are_told(main, tmp_path, capsys):
+    images, labels = some_digits(150)
+    arrays = {
+        "x_train": images[:110], "y_train": labels[:110],
+        "x_test": images[100:], "y_test": labels[100:],
+    }  # fmt: skip
+    assert trained_once(main, tmp_path, arrays) == 0
+    printed = capsys.readouterr()
+    found = "10 of 50 test images are training images too"
+    said = f"accuracy on the 50 test images ({found}): "
+    assert said in printed.out and said in (tmp_path / "net.md").read_text()
+    assert printed.err.startswith(f"{found}\n")
+
+
+def test_a_class_of_the_test_part_alone_is_refused(main, tmp_path, capsys):
+    images, labels = some_digits(100)
+    few = labels < 3
+    arrays = {"x_train": images[few], "y_train": labels[few], "x_test": images, "y_test": labels}
+    assert trained_once(main, tmp_path, arrays) == 1
+    said = capsys.readouterr().err
+    assert (
+        "3 (number 3), 4 (number 4)" in said
+        and "and 2 more in the test part alone" in said
+        and "add training images" in said
+    )
+    assert "epoch" not in said and not (tmp_path / "net.md").exists()
+
+
 def test_without_biases(main, tmp_path, capsys):
     out = tmp_path / "net.safetensors"
     options = ["--no-bias", "--epochs", "1", "--samples", "200"]

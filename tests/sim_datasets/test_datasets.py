@@ -166,6 +166,43 @@ def test_image_folder_prefers_the_test_part(image_folder, zipped):
     )
 
 
+def write_images(root, *classes):
+    for name in classes:
+        (root / name).mkdir(parents=True)
+        Image.fromarray(RNG.integers(0, 256, (4, 6), dtype=np.uint8)).save(root / name / "1.png")
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_classes_have_the_same_number_in_every_part(tmp_path, zipped):
+    folder = tmp_path / "pictures"
+    write_images(folder / "train", "b", "c", "d")
+    write_images(folder / "test", "a", "b", "d")
+    spec = f"imagefolder:{packed(folder) if zipped else folder}"
+    for part, labels in (("train", [0, 1, 2]), ("test", [0, 2, 3])):
+        data = load_dataset(spec, part=part)
+        assert data.class_names == ("b", "c", "d", "a")
+        assert sorted(data.labels) == labels
+        names = [data.class_names[label] for label in data.labels]
+        assert names == [name for name in "abcd" if (folder / part / name).exists()]
+
+
+@pytest.mark.parametrize("beside", ["train", "training"])
+def test_the_folder_of_a_part_is_numbered_as_the_training_part_beside_it(
+    tmp_path, monkeypatch, beside
+):
+    write_images(tmp_path / "val", "a", "c")
+    assert list(load_dataset(f"imagefolder:{tmp_path / 'val'}").labels) == [0, 1]
+    write_images(tmp_path / beside, "a", "b", "c")
+    (tmp_path / beside / "notes").mkdir()
+    (tmp_path / beside / "b2.png").touch()
+    data = load_dataset(f"imagefolder:{tmp_path / 'val'}")
+    assert data.class_names == ("a", "b", "c") and list(data.labels) == [0, 2]
+    monkeypatch.chdir(tmp_path / "val")
+    assert list(load_dataset("imagefolder:.").labels) == [0, 2]
+    write_images(tmp_path / "others", "a", "c")
+    assert list(load_dataset(f"imagefolder:{tmp_path / 'others'}").labels) == [0, 1]
+
+
 def test_image_folder_without_parts(image_folder):
     folder, _ = image_folder
     assert len(load_dataset(f"imagefolder:{folder / 'train'}")) == 6
@@ -235,6 +272,20 @@ def test_npz(tmp_path):
         ({"images": np.ones((2, 4, 4))}, "one of y_test"),
         ({"images": np.array([{}, {}]), "labels": np.zeros(2, int)}, "allow_pickle"),
         ({"images": np.ones((0, 4, 4), np.uint8), "labels": np.zeros(0, int)}, "0 images"),
+        ({"images": np.uint8(3), "labels": np.zeros(2, int)}, r"shape \(\); allowed: \(N, H, W\)"),
+        ({"images": np.ones((2, 4)), "labels": np.zeros(2, int)}, r"shape \(2, 4\)"),
+        ({"images": np.ones((2, 4, 4)), "labels": np.int64(0)}, r"labels int64 \(\)"),
+        (
+            {"images": np.ones((2, 4, 4)), "labels": np.zeros(2, int), "class_names": "cat"},
+            r"class_names: found an array of shape \(\)",
+        ),
+        (
+            {
+                "images": np.arange(2, dtype=np.uint8).repeat(16).reshape(2, 4, 4),
+                "labels": np.zeros(2, int),
+            },
+            "without a value above 1.*floats",
+        ),
     ],
 )
 def test_npz_refusals(tmp_path, arrays, said):
@@ -242,6 +293,15 @@ def test_npz_refusals(tmp_path, arrays, said):
     np.savez(file, **arrays)
     with pytest.raises(DataError, match=said):
         load_dataset(f"npz:{file}")
+
+
+@pytest.mark.parametrize("brightest", [0, 2, 255])
+def test_dark_images_are_no_images_of_two_values(tmp_path, brightest):
+    images = np.ones((3, 4, 4), np.uint8) * (brightest > 0)
+    images[2, 1, 1] = brightest
+    np.savez(tmp_path / "set.npz", images=images, labels=np.zeros(3, np.int64))
+    data = load_dataset(f"npz:{tmp_path / 'set.npz'}")
+    np.testing.assert_array_equal(data.images_nchw[:, 0], images.astype(np.float32) / 255)
 
 
 def test_npz_that_is_none(tmp_path):
