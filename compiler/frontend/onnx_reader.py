@@ -26,7 +26,9 @@ RANDOM = frozenset(
     ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
      "Bernoulli")
 )  # fmt: skip
-_BATCH_NORM_OPSET = 15
+REFERENCE_OPSETS = {"BatchNormalization": 15, "DequantizeLinear": 19, "QuantizeLinear": 19}
+"""Oldest versions of which onnx's reference computes what the older ones mean: before 14 it takes
+the batch's own statistics, and it has no older (de)quantization."""
 _MISFITS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What reading raises where a file's numbers are not as the specification says."""
 
@@ -119,6 +121,10 @@ def _read(walk: Walk, node: OnnxNode) -> Value:
     if node.operation == "Shape" and images:
         start, end = node.attributes.get("start", 0), node.attributes.get("end")
         return np.array(images[0].index.shape[start:end], dtype=np.int64)
+    if walk.lost.intersection(names):
+        if not images:
+            walk.lost.update(node.outputs)
+        return None
     if len(inputs) - sum(isinstance(one, np.ndarray) for one in inputs) > 1:
         return _several(walk, node, images)
     reader = READERS.get(node.operation)
@@ -183,15 +189,14 @@ def _evaluated(walk: Walk, node: OnnxNode, names: list[str]) -> Array | None:
     ]
     output = helper.make_tensor_value_info(node.outputs[0], TensorProto.UNDEFINED, None)
     graph = helper.make_graph([node.proto], "constants", inputs, [output])
-    version = walk.program.opset
-    if node.operation == "BatchNormalization":  # before 14 onnx's reference takes the batch's own
-        version = max(version, _BATCH_NORM_OPSET)
+    version = max(walk.program.opset, REFERENCE_OPSETS.get(node.operation, 0))
     opset = helper.make_opsetid("", version)
     try:
         evaluator = ReferenceEvaluator(helper.make_model(graph, opset_imports=[opset]))
         result = evaluator.run(None, {name: walk.values[name] for name in names})[0]
     except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         walk.refuse(node, f"{node.operation} of constants ({error})", "unknown")
+        walk.lost.update(node.outputs)
         return None
     return np.asarray(result)
 

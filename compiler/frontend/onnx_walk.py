@@ -85,6 +85,7 @@ class Walk:
         self.version = 0
         self.tail = _tail(program)
         self.refused: set[str] = set()
+        self.lost: set[str] = set()  # constants that could not be computed, which was told
 
     def refuse(self, node: OnnxNode, found: str | None = None, kind: str | None = None) -> None:
         """Note that `node` is not supported."""

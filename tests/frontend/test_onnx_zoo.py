@@ -355,6 +355,32 @@ def test_a_batch_norm_of_constants(check, opset):
     check(net.conv().add("Relu").add("Flatten").add("MatMul", weight))
 
 
+@pytest.mark.parametrize("opset", [10, 13, 18, 19])
+def test_weights_kept_as_integers(check, opset):
+    net = Net(opset=opset)
+    net.reference_opset = max(opset, 19)
+    image, several = net.x, opset >= 13
+    net.x = net.constant(np.arange(72, dtype=np.int8).reshape(4, 3, 3, 2) - 30)
+    scale = np.array([0.01, 0.02, 0.03, 0.005], np.float32) if several else np.float32(0.01)
+    zero = np.zeros(4, np.int8) if several else np.int8(0)
+    net.add("DequantizeLinear", scale, zero, **({"axis": 0} if several else {}))
+    weight, net.x = net.x, image
+    check(net.add("Conv", weight).add("Relu").add("Flatten").dense(120))
+
+
+def test_a_constant_that_cannot_be_computed_is_told_once(tmp_path):
+    net = Net()
+    image = net.x
+    net.x = net.constant(net.weight(2))
+    net.add("Add", net.weight(3), name="shift").add("Abs")
+    bias, net.x = net.x, image
+    net.add("Conv", net.weight(4, 3, 3, 2), bias).add("Relu").add("Flatten").dense(120)
+    with pytest.raises(ModelError) as caught:
+        load_model(net.save(tmp_path))
+    assert [problem.layer for problem in caught.value.problems] == ["shift"]
+    assert "Add of constants" in caught.value.problems[0].found
+
+
 def test_dense_layers_over_the_channels_of_every_pixel(check):
     net = Net(("batch", 8, 6, 3))
     net.add("MatMul", net.weight(3, 4)).add("Add", net.weight(4)).add("Relu")
