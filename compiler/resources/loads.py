@@ -10,7 +10,7 @@ import numpy as np
 from compiler.ir.geometry import Array
 from compiler.resources.estimate import ResourceReport
 from compiler.resources.memory import Tile, input_area, taps_in_use
-from compiler.resources.partition import CoreUse, shared_area
+from compiler.resources.partition import CoreUse, SharedPlaces, shared_places
 from compiler.resources.shapes import LayerShape
 from compiler.resources.traffic import place
 
@@ -72,7 +72,7 @@ def _no_loads(cores: Sequence[CoreUse], steps: int, samples: int) -> CoreLoads:
 
 def _add_spikes(loads: CoreLoads, cores: Sequence[CoreUse], spikes: Array, window: slice) -> None:
     for use in cores:
-        loads.spikes[use.core, window] = _sum(spikes, use.tile)
+        loads.spikes[use.core, window] = _sum(use.tile.of(spikes))
 
 
 def _add_synapses(
@@ -122,20 +122,20 @@ def _add_messages(
     window: slice,
 ) -> None:
     """A message to every core that needs a spike; input from outside has no source core."""
-    sums: dict[Tile, Array] = {}
+    sums: dict[SharedPlaces, Array] = {}
     outside = Tile(*((0, size) for size in spikes.shape[2:]))
     places: list[tuple[Tile, int | None]] = [(use.tile, use.core) for use in sources]
     for tile, source in places or [(outside, None)]:
         for target in targets:
-            area = shared_area(tile, layer, target.tile)
-            if area is None:
+            shared = shared_places(tile, layer, target.tile)
+            if shared is None:
                 continue
-            if area not in sums:
-                sums[area] = _sum(spikes, area)
-            loads.messages_in[target.core, window] += sums[area]
+            if shared not in sums:
+                sums[shared] = _sum(shared.of(spikes))
+            loads.messages_in[target.core, window] += sums[shared]
             if source is not None:
-                loads.messages_out[source, window] += sums[area]
-                _add_route(loads, source, target.core, sums[area] > 0, window)
+                loads.messages_out[source, window] += sums[shared]
+                _add_route(loads, source, target.core, sums[shared] > 0, window)
 
 
 def _add_route(loads: CoreLoads, source: int, target: int, used: Array, window: slice) -> None:
@@ -146,8 +146,7 @@ def _add_route(loads: CoreLoads, source: int, target: int, used: Array, window: 
     loads.routes[route][window] |= used
 
 
-def _sum(spikes_tnchw: Array, area: Tile) -> Array:
-    """Spikes in an area, int64 (T, N)."""
-    part = spikes_tnchw[:, :, slice(*area.channels), slice(*area.rows), slice(*area.columns)]
-    total: Array = part.sum((2, 3, 4), dtype=np.int64)
+def _sum(spikes_tnchw: Array) -> Array:
+    """Spikes of every step and sample, int64 (T, N)."""
+    total: Array = spikes_tnchw.sum((2, 3, 4), dtype=np.int64)
     return total

@@ -47,6 +47,11 @@ class Tile:
         """Number of neurons."""
         return self.depth * self.positions
 
+    def of(self, values: Array) -> Array:
+        """That part of an array (..., C, H, W)."""
+        part: Array = values[..., slice(*self.channels), slice(*self.rows), slice(*self.columns)]
+        return part
+
 
 def list_words(synapses: int, bits_per_synapse: int) -> int:
     """Words of one list of synapses, in blocks of 64: nengo-loihi block.py:527-549."""
@@ -130,6 +135,24 @@ def read_range(layer: LayerShape, axis: int, outputs: tuple[int, int]) -> tuple[
     last = (outputs[1] - 1) * stride - before + reach
     size = layer.input_shape[1 + axis]
     return (min(max(first, 0), size), min(max(last, 0), size))
+
+
+def places_read(layer: LayerShape, axis: int, outputs: tuple[int, int]) -> tuple[int, ...]:
+    """Input rows (axis 0) or columns (1) that a range of outputs reads; all for a dense layer.
+
+    A stride or dilation wider than the kernel leaves places between that nobody reads.
+    """
+    size = layer.input_shape[1 + axis]
+    if layer.kind != "conv":
+        return tuple(range(size))
+    return _places_read(layer.geometry, axis, layer.kernel[axis], size, outputs)
+
+
+@lru_cache(maxsize=4096)
+def _places_read(
+    geometry: ConvGeometry, axis: int, kernel: int, size: int, outputs: tuple[int, int]
+) -> tuple[int, ...]:
+    return tuple(np.flatnonzero(taps_in_use(geometry, axis, kernel, size, outputs)).tolist())
 
 
 def words(chip: ChipName, layer: LayerShape, tile: Tile, weight_bits: int) -> int:

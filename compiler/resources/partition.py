@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from compiler.ir.geometry import Array
 from compiler.resources.chips import Chip
-from compiler.resources.memory import Tile, input_area, read_range, words
+from compiler.resources.memory import Tile, places_read, words
 from compiler.resources.shapes import LayerShape, NetworkShape
 
 _POP16_CHANNELS = 32
@@ -37,6 +39,26 @@ class CoreUse:
     def neurons(self) -> int:
         """Number of neurons."""
         return self.tile.neurons
+
+
+class SharedPlaces(NamedTuple):
+    """A range of channels, first and one past last, and the rows and columns in order."""
+
+    channels: tuple[int, int]
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
+
+    def of(self, values: Array) -> Array:
+        """That part of an array (..., C, H, W)."""
+        part = values[..., slice(*self.channels), :, :][..., _index(self.rows), :]
+        found: Array = part[..., _index(self.columns)]
+        return found
+
+
+def _index(places: tuple[int, ...]) -> slice | list[int]:
+    """Places as a slice where there are none between, which copies nothing."""
+    whole = len(places) == places[-1] + 1 - places[0]
+    return slice(places[0], places[-1] + 1) if whole else list(places)
 
 
 @dataclass(frozen=True)
@@ -161,8 +183,8 @@ def input_axons(chip: Chip, layer: LayerShape, tile: Tile, before: Grid) -> int:
     groups = max(sum(_overlap(one, read) is not None for one in before.channels), 1)
     if chip.name == "loihi2":
         return groups
-    (top, bottom), (left, right) = input_area(layer, tile)
-    return groups * (bottom - top) * (right - left)
+    rows, columns = places_read(layer, 0, tile.rows), places_read(layer, 1, tile.columns)
+    return groups * len(rows) * len(columns)
 
 
 def output_axons(chip: Chip, tile: Tile, after: LayerShape | None, targets: Grid) -> int:
@@ -193,21 +215,19 @@ def _places_sent(tile: Tile, after: LayerShape, targets: Grid) -> int:
             _overlap(tile.channels, _channels_read(after, one)) is not None
             for one in targets.channels
         )
-        * sum(_length(_overlap(tile.rows, read_range(after, 0, one))) for one in targets.rows)
-        * sum(_length(_overlap(tile.columns, read_range(after, 1, one))) for one in targets.columns)
+        * sum(len(_within(tile.rows, places_read(after, 0, one))) for one in targets.rows)
+        * sum(len(_within(tile.columns, places_read(after, 1, one))) for one in targets.columns)
     )
 
 
-def shared_area(tile: Tile, after: LayerShape, target: Tile) -> Tile | None:
+def shared_places(tile: Tile, after: LayerShape, target: Tile) -> SharedPlaces | None:
     """The part of `tile` that `target` reads, or None; a dense layer reads all of it."""
     if after.kind == "dense":
-        return tile
-    area_rows, area_columns = input_area(after, target)
+        return SharedPlaces(tile.channels, tuple(range(*tile.rows)), tuple(range(*tile.columns)))
     channels = _overlap(tile.channels, _channels_read(after, target.channels))
-    rows, columns = _overlap(tile.rows, area_rows), _overlap(tile.columns, area_columns)
-    if channels is None or rows is None or columns is None:
-        return None
-    return Tile(channels, rows, columns)
+    rows = _within(tile.rows, places_read(after, 0, target.rows))
+    columns = _within(tile.columns, places_read(after, 1, target.columns))
+    return SharedPlaces(channels, rows, columns) if channels and rows and columns else None
 
 
 def _channels_read(layer: LayerShape, wanted: tuple[int, int]) -> tuple[int, int]:
@@ -270,5 +290,5 @@ def _overlap(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int] | None:
     return (first, last) if first < last else None
 
 
-def _length(part: tuple[int, int] | None) -> int:
-    return 0 if part is None else part[1] - part[0]
+def _within(part: tuple[int, int], places: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(place for place in places if part[0] <= place < part[1])

@@ -8,8 +8,7 @@ import numpy as np
 
 from compiler.ir.geometry import Array
 from compiler.resources.estimate import ResourceReport
-from compiler.resources.memory import Tile
-from compiler.resources.partition import shared_area
+from compiler.resources.partition import shared_places
 from compiler.resources.shapes import LayerShape
 
 CORES_PER_TILE = 4
@@ -47,10 +46,10 @@ def _layer_traffic(
     for source in (use for use in report.core_map if use.layer == layer.name):
         row, column = place(source.core)
         for target in targets:
-            area = shared_area(source.tile, after, target.tile)
-            if area is None:
+            shared = shared_places(source.tile, after, target.tile)
+            if shared is None:
                 continue
-            sent = _sum(spikes, area)
+            sent = float(shared.of(spikes).sum())
             to_row, to_column = place(target.core)
             total += sent * np.array([1, abs(column - to_column), abs(row - to_row)])
     return total
@@ -59,8 +58,3 @@ def _layer_traffic(
 def place(core: int) -> tuple[int, int]:
     """Row and column of a core's tile, cores being filled in order."""
     return divmod(core // CORES_PER_TILE, _TILES_PER_ROW)
-
-
-def _sum(spikes: Array, area: Tile) -> float:
-    part = spikes[slice(*area.channels), slice(*area.rows), slice(*area.columns)]
-    return float(part.sum())

@@ -19,7 +19,7 @@ def networks(draw):
     """A convolution that takes several cores of Loihi 1, and a dense layer behind it."""
     groups = draw(st.sampled_from([1, 2]))
     geometry = ConvGeometry(
-        (draw(st.integers(1, 2)), draw(st.integers(1, 2))),
+        (draw(st.integers(1, 3)), draw(st.integers(1, 2))),
         ((draw(st.integers(0, 2)), draw(st.integers(0, 2))), (draw(st.integers(0, 1)),) * 2),
         (draw(st.integers(1, 2)), 1),
         groups,
@@ -62,20 +62,23 @@ def holds(tile, neuron) -> bool:
 
 @settings(max_examples=15, deadline=None)
 @given(networks())
-def test_synapses_of_every_core_one_by_one(network):
+def test_synapses_and_messages_of_every_core_one_by_one(network):
     report = estimate(network, "loihi1")
     given_spikes, *spikes = spikes_for(network)
     loads = core_loads(report, given_spikes, spikes)
     conv = network.layers[0]
-    wanted = np.zeros((len(report.core_map), STEPS, SAMPLES), np.int64)
+    wanted, messages = np.zeros((2, len(report.core_map), STEPS, SAMPLES), np.int64)
     for place in np.ndindex(*conv.input_shape):
         neurons = reached_by(conv, place)
         for use in report.core_map:
             if use.layer == "conv":
                 here = sum(holds(use.tile, neuron) for neuron in neurons)
-                wanted[use.core] += here * given_spikes[:, :, place[0], place[1], place[2]]
+                spiking = given_spikes[:, :, place[0], place[1], place[2]]
+                wanted[use.core] += here * spiking
+                messages[use.core] += (here > 0) * spiking
     of_conv = [use.core for use in report.core_map if use.layer == "conv"]
     np.testing.assert_array_equal(loads.synops[of_conv, :STEPS], wanted[of_conv])
+    np.testing.assert_array_equal(loads.messages_in[of_conv, :STEPS], messages[of_conv])
     of_fc = [use.core for use in report.core_map if use.layer == "fc"]
     every = spikes[0].sum((2, 3, 4), dtype=np.int64)
     assert [use.neurons for use in report.core_map if use.layer == "fc"] == [5]
@@ -97,8 +100,7 @@ def test_spikes_and_messages_agree_with_the_traffic(network):
     assert loads.messages_in[of_fc].sum() == loads.messages_out.sum()
     for use in report.core_map:
         if use.layer == "conv":
-            part = spikes[0][:, :, slice(*use.tile.channels), slice(*use.tile.rows),
-                             slice(*use.tile.columns)]  # fmt: skip
+            part = use.tile.of(spikes[0])
             np.testing.assert_array_equal(
                 loads.spikes[use.core, 1 : 1 + STEPS], part.sum((2, 3, 4))
             )

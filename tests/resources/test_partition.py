@@ -25,7 +25,7 @@ from compiler.resources.partition import (
     input_axons,
     output_axons,
     partition,
-    shared_area,
+    shared_places,
 )
 from compiler.resources.shapes import LayerShape, NetworkShape
 
@@ -109,9 +109,9 @@ def test_output_axons_are_the_sum_over_the_cores_reached(after, cap, cap_before)
     targets = cut(after, 2, cap, False)
     for source in sources[:6]:
         one_by_one = sum(
-            area.positions
+            len(shared.rows) * len(shared.columns)
             for target in targets
-            if (area := shared_area(source, after, target)) is not None
+            if (shared := shared_places(source, after, target)) is not None
         )
         assert output_axons(CHIPS["loihi1"], source, after, Grid.of(targets)) == one_by_one
 
