@@ -22,7 +22,7 @@ from compiler.chip.fixed_point import quantize_bias, quantize_threshold, quantiz
 from compiler.ir.ann import AnnGraph, AnnLayer, Conv2d, Dense, Flatten, Relu
 from compiler.ir.ann_module import AnnModule
 from compiler.ir.chip import ChipGraph, ChipLayer, CubaFields
-from compiler.ir.geometry import frozen
+from compiler.ir.geometry import Array, frozen
 from compiler.ir.run_ann import to_module
 from compiler.ir.splitting import join, split
 from compiler.synthesis.start import start_images
@@ -79,9 +79,7 @@ def _as_ann(first: ChipGraph, rest: ChipGraph, generator: torch.Generator) -> An
     layers: list[AnnLayer] = []
     flat = False
     for layer in first.layers:
-        spread = math.sqrt(2 / np.prod(layer.weight.shape[1:]))
-        drawn = spread * torch.randn(layer.weight.shape, generator=generator)
-        weight = frozen(drawn.numpy(), np.float32)
+        weight = frozen(_start(layer, generator), np.float32)
         bias = frozen(np.zeros(layer.shape[0]), np.float32)
         if layer.kind == "dense" and not flat:
             layers.append(Flatten(f"{layer.name}.flatten"))
@@ -96,6 +94,22 @@ def _as_ann(first: ChipGraph, rest: ChipGraph, generator: torch.Generator) -> An
     read = reconvert(rest, "relu").layers
     layers += [layer for layer in read if not (flat and isinstance(layer, Flatten))]
     return AnnGraph("guess", first.input_shape, tuple(layers))
+
+
+def _start(layer: ChipLayer, generator: torch.Generator) -> Array:
+    """Means for a layer that is shaped like a pool, else random numbers (He et al. 2015).
+
+    A pool's neurons read windows of one channel each that lie side by side.
+    """
+    shape = layer.weight.shape
+    if layer.kind == "conv" and layer.geometry.stride == shape[2:] != (1, 1):
+        reads = np.any(layer.weight != 0, axis=(2, 3))
+        if (reads.sum(1) == 1).all():
+            means: Array = np.broadcast_to(reads[:, :, None, None], shape) / np.prod(shape[2:])
+            return means
+    spread = math.sqrt(2 / np.prod(shape[1:]))
+    drawn: Array = (spread * torch.randn(shape, generator=generator)).numpy()
+    return drawn
 
 
 def _first_parameters(module: AnnModule, count: int) -> list[Tensor]:

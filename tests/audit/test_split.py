@@ -9,13 +9,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from audit import withheld
 from audit.subjects import load_subjects
 from audit.withheld import guess_first_layers
 from compiler.errors import AgreementError, UsageError
 from compiler.export import run as export
-from compiler.ir.geometry import frozen
+from compiler.ir.geometry import ConvGeometry, frozen
 from compiler.ir.splitting import HOST, join, split
 from compiler.split import run
 from netx_export import read_netx
@@ -129,6 +130,22 @@ def test_a_guess_uses_no_number_of_the_withheld_layers(compiled: Path) -> None:
     assert guess.graph.layers[0].neuron == same.graph.layers[0].neuron
     assert guess.graph.layers[1:] == graph.layers[1:]
     assert -np.log(10) < guess.objective < -0.1
+
+
+@pytest.mark.parametrize("joined", [1, 2])
+def test_a_guess_takes_pools_for_pools(compiled: Path, joined: int) -> None:
+    """joined: channels in one group, of whose weights all but one channel's are zeros."""
+    weight = np.zeros((8, joined, 2, 2), np.int32)
+    weight[range(8), np.arange(8) % joined] = np.arange(8 * 4).reshape(8, 2, 2) + 1
+    layer = replace(
+        read_netx(compiled / "model.net").graph.layers[0],
+        input_shape=(8, 6, 6), shape=(8, 3, 3), weight=frozen(weight, np.int32),
+        geometry=ConvGeometry((2, 2), groups=8 // joined),
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    np.testing.assert_array_equal(withheld._start(layer, generator), (weight > 0) / 4)
+    strided = replace(layer, geometry=ConvGeometry((1, 1), groups=8 // joined))
+    assert np.unique(withheld._start(strided, generator)).size == weight.size
 
 
 @pytest.mark.usefixtures("few_steps")
