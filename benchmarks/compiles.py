@@ -126,6 +126,15 @@ def spread(values: Iterable[float], digits: int = 1) -> str:
     return f"{statistics.mean(found):,.{digits}f} ± {deviation:,.{digits}f}"
 
 
+def rows_kept(path: Path, asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows that an interrupted study wrote to `path`, if it was asked the same; else none."""
+    if not path.is_file() or not path.stat().st_size:
+        return []
+    found = json.loads(path.read_text())
+    rows: list[dict[str, Any]] = found["rows"] if found["asked"] == asked else []
+    return rows
+
+
 def whole_numbers(text: str) -> list[int]:
     """Comma-separated whole numbers."""
     try:

@@ -8,7 +8,6 @@ test images, which only this script reads.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import replace
@@ -39,14 +38,14 @@ WAYS = ("defaults", "equal loss", "published")
               "an interrupted run goes on from it.")  # fmt: skip
 def images(preset: str, json_file: Path | None, **options: Any) -> None:
     """Compile PRESET from three sets of images, for every seed."""
-    from benchmarks.compiles import whole_numbers
+    from benchmarks.compiles import rows_kept, whole_numbers
     from compiler.commandline import check_writable, make_console, plain_table, write_json
 
     rows: list[dict[str, Any]] = []
     asked = {"preset": preset, **options}
     if json_file is not None:
         check_writable(json_file)
-        rows = _rows_of(json_file, asked)
+        rows = rows_kept(json_file, asked)
     graph, data = _subject(preset, options["samples"])
     known = {(row["way"], row["seed"]) for row in rows}
     for seed in whole_numbers(options["seeds"]):
@@ -60,14 +59,6 @@ def images(preset: str, json_file: Path | None, **options: Any) -> None:
     table = [[way, *_means([row for row in rows if row["way"] == way])] for way in WAYS]
     titles = ["images", "loss at 20", "loss at 1", "converted", "integer", "seconds for images"]
     make_console().print(plain_table(titles, table))
-
-
-def _rows_of(path: Path, asked: dict[str, Any]) -> list[dict[str, Any]]:
-    if not path.is_file() or not path.stat().st_size:
-        return []
-    found = json.loads(path.read_text())
-    rows: list[dict[str, Any]] = found["rows"] if found["asked"] == asked else []
-    return rows
 
 
 def _subject(preset: str, samples: int | None) -> tuple[AnnGraph, Any]:

@@ -14,13 +14,14 @@ import pytest
 import torch
 
 from audit.privatesnn.build import load_ann
-from benchmarks import ablations, compiles, conversion, paper, privacy, rows
+from benchmarks import ablations, compiles, conversion, paper, privacy, published, rows
 from compiler.export import export
 from compiler.frontend.architectures import ARCHITECTURES
 from compiler.options import make_request
 from compiler.presets import find_preset, load_preset
 from compiler.presets.files import save_network
 from compiler.settings import settings_text
+from sim.datasets import load_dataset
 
 
 @pytest.mark.parametrize("axis", ablations.AXES)
@@ -355,3 +356,26 @@ def test_rows_of_digits(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "rows.json").read_text())["rows"]
     (accuracy,) = (one["accuracy"] for one in found)
     assert len(accuracy) == 6 and all(value > 0.8 for value in accuracy.values())
+
+
+def test_the_published_conversion_is_told_for_every_set_of_images_and_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "rows.json"
+    given = ["digits", "--images", "16", "--samples", "50", "--steps", "2", "--json", str(file)]
+    assert published.main([*given, "--timesteps", "16"]) == 0
+    found = json.loads(file.read_text())["rows"]
+    assert [one["images"] for one in found] == list(published.WAYS)
+    assert all(0 <= one["accuracy"] <= 1 and len(one["spikes_per_neuron"]) == 3 for one in found)
+    capsys.readouterr()
+    assert published.main([*given, "--timesteps", "16"]) == 0
+    told = capsys.readouterr()
+    assert not told.err and all(way in told.out for way in published.WAYS)
+
+
+def test_a_layer_that_no_image_reaches_is_named() -> None:
+    ann = load_ann(find_preset("digits"), None, None)
+    grey = np.full((4, *ann.input_shape), 0.5, np.float32)
+    subject = published.Subject(ann, "digits", load_dataset("digits", ann.input_shape, 4, 0))
+    found = published._measure(subject, published.REAL, grey, 2, 0)
+    assert "accuracy" not in found and "no current above 0" in published._figures(found)[2]
