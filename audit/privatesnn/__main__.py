@@ -16,6 +16,8 @@ from compiler.commandline import check_writable, run_command, write_json
 if TYPE_CHECKING:
     from audit.privatesnn.settings import Settings
 
+_MOST_WITHOUT_ANSWER = 0.01
+
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--preset", default="digits", show_default=True, help="digits, fashion-mnist, ...: "
@@ -119,7 +121,15 @@ def _show_stages(found: dict[str, Any]) -> None:
         for name, stage in found["stages"].items()
     ]
     columns = ("network", "accuracy", "as the ANN", "ReLU", "clipped ReLU", "weights moved")
-    make_console().print(plain_table(columns, rows))
+    console = make_console()
+    console.print(plain_table(columns, rows))
+    for name, stage in found["stages"].items():
+        if stage["without_answer"] > _MOST_WITHOUT_ANSWER:
+            console.print(
+                f"{name}: silent on {percent(stage['without_answer'])} of the test images: no "
+                "spike reaches its last layer. Its figures tell of that and not of the method: "
+                "give it more time-steps (--timesteps)."
+            )
 
 
 def run(arguments: list[str] | None = None) -> int:

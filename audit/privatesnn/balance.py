@@ -45,7 +45,8 @@ def balanced(
                 relu.name,
                 "no current above 0 on any synthetic image",
                 "a layer that answers to some image",
-                "the ANN is dead at this layer: train it again",
+                f"more time-steps than {timesteps}, in which too few spikes may come this far; if "
+                "that does not help, the ANN is dead at this layer: train it again",
             )
         found = PrivateSnn(graph, (*found.thresholds, largest), timesteps)
         if progress:

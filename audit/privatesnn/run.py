@@ -26,6 +26,7 @@ from audit.privatesnn.subject import check_homogeneous, float_subject
 from audit.reconversion import as_fields, weight_distances
 from audit.subjects import Subject
 from compiler.finished_run import FinishedRun
+from compiler.ir.geometry import Array
 from compiler.presets import find_preset
 from compiler.run_folder import file_hash, key_of
 
@@ -119,6 +120,7 @@ def _own_fields(
         stages[subject.name] = {
             **found.fields(audit.request.seed),
             "ann_agreement": float(np.mean(found.others[0].argmax(1) == known)),
+            "without_answer": _without_answer(found.others[0]),
             **as_fields(weight_distances(subject, converted)),
             **built.courses.get(subject.name, {}),
         }
@@ -130,3 +132,8 @@ def _own_fields(
         "settings": asdict(built.settings),
         "stages": stages,
     }
+
+
+def _without_answer(sums_nk: Array) -> float:
+    """Share of images whose sums are the same for all classes: no spike reached the last layer."""
+    return float(np.mean(np.all(sums_nk == sums_nk[:, :1], axis=1)))

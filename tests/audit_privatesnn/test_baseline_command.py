@@ -13,7 +13,7 @@ import pytest
 from audit import measure, reconversion
 from audit.attacks import ATTACKS, QUICK
 from audit.privatesnn import run as baseline
-from audit.privatesnn.__main__ import run
+from audit.privatesnn.__main__ import _show_stages, run
 from audit.privatesnn.build import Builder
 from audit.privatesnn.network import PrivateSnn, answers
 from audit.privatesnn.settings import Settings, Training, fewer_images
@@ -182,3 +182,23 @@ def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--preset", "fashion-mnist", *out]) == 1
     told = capsys.readouterr().err
     assert "examples/train_ann.py --no-bias" in told and "--arch fashion-cnn" in told
+
+
+def test_a_network_that_is_silent_on_real_images_is_told(
+    found: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    block = found["privatesnn"]
+    _show_stages(block)
+    heard = capsys.readouterr().out
+    silent = {name for name, stage in block["stages"].items() if stage["without_answer"] > 0.01}
+    assert block["stages"]["ann"]["without_answer"] == 0
+    assert {name for name in block["stages"] if f"{name}: silent on" in heard} == silent
+    block["stages"]["encrypted"]["without_answer"] = 1.0
+    _show_stages(block)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "encrypted: silent on 100.0% of the test images" in told and "--timesteps" in told
+
+
+def test_only_equal_sums_are_no_answer() -> None:
+    sums = np.array([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [-2.0, -2.0, -2.0], [0.0, 0.0, -1.0]])
+    assert baseline._without_answer(sums) == 0.5
