@@ -3,8 +3,10 @@
 PrivateSNN's own conversion in float (largest current as threshold, signed Poisson code, soft
 reset) of an ANN without biases, its thresholds balanced on four sets of images: real training
 images, which the method never has; those of the published recipe, 2,499 steps an image; those of
-its loss in few large steps, which `audit.privatesnn` takes; and the defaults of the compile. No
-training follows. Accuracies and rates are over real test images, which only this script reads.
+its loss in few large steps, which `audit.privatesnn` takes; and the defaults of the compile. A
+fifth row sees none: every threshold is 1, as the published code leaves them where it is given no
+more images than one batch. No training follows. Accuracies and rates are over real test images,
+which only this script reads.
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from audit.privatesnn.network import PrivateSnn
     from compiler.ir.ann import AnnGraph
     from compiler.ir.geometry import Array
     from sim.datasets import Dataset
 
-REAL, RECIPE, LOSS, DEFAULTS = WAYS = ("real", "published recipe", "published loss", "defaults")
+WAYS = ("real", "published recipe", "published loss", "defaults", "none")
+REAL, RECIPE, LOSS, DEFAULTS, NONE = WAYS
 _RATED = 64
 """Test images that spikes are counted on."""
 
@@ -48,7 +52,7 @@ class Subject:
 @click.option("--steps", type=click.IntRange(1), default=2499, show_default=True,
               help="Steps of the published recipe.")  # fmt: skip
 @click.option("--only", multiple=True, type=click.Choice(WAYS), metavar="IMAGES",
-              help="A set of images [all]; may be repeated.")  # fmt: skip
+              help="Images that balance thresholds, or `none` [all]; may be repeated.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write a JSON file too; "
               "an interrupted run goes on from it.")  # fmt: skip
@@ -103,8 +107,10 @@ def _ann(subject: Subject) -> float:
     return float((answers == subject.test.labels).mean())
 
 
-def _images(subject: Subject, way: str, options: dict[str, Any]) -> Array:
-    """Float32 (N, C, H, W) in [0, 1]."""
+def _images(subject: Subject, way: str, options: dict[str, Any]) -> Array | None:
+    """Float32 (N, C, H, W) in [0, 1]; None where no image is looked at."""
+    if way == NONE:
+        return None
     import torch
 
     from benchmarks.synthesis import equal_loss, official_images
@@ -131,25 +137,22 @@ def _images(subject: Subject, way: str, options: dict[str, Any]) -> Array:
 
 
 def _measure(
-    subject: Subject, way: str, images_nchw: Array, timesteps: int, seed: int
+    subject: Subject, way: str, images_nchw: Array | None, timesteps: int, seed: int
 ) -> dict[str, Any]:
     """One conversion: accuracy and agreement with the ANN, thresholds, spikes a neuron."""
     import numpy as np
     import torch
 
-    from audit.privatesnn.balance import balanced
     from audit.privatesnn.network import answers
     from compiler.errors import ModelError
     from compiler.ir.run_ann import run_ann
 
-    row = {
-        "images": way,
-        "timesteps": timesteps,
-        "detail": float(np.abs(np.diff(images_nchw, axis=3)).mean()),
-        "logit_std": float(run_ann(subject.ann, images_nchw).std()),
-    }
+    row: dict[str, Any] = {"images": way, "timesteps": timesteps}
+    if images_nchw is not None:
+        row["detail"] = float(np.abs(np.diff(images_nchw, axis=3)).mean())
+        row["logit_std"] = float(run_ann(subject.ann, images_nchw).std())
     try:
-        network = balanced(subject.ann, images_nchw, timesteps, seed)
+        network = _converted(subject.ann, images_nchw, timesteps, seed)
     except ModelError as error:
         return row | {"silent": error.problems[0].layer}
     test = subject.test.images_nchw
@@ -163,11 +166,22 @@ def _measure(
     }
 
 
+def _converted(ann: AnnGraph, images_nchw: Array | None, timesteps: int, seed: int) -> PrivateSnn:
+    from audit.privatesnn.balance import balanced, unbalanced
+
+    if images_nchw is None:
+        return unbalanced(ann, timesteps)
+    return balanced(ann, images_nchw, timesteps, seed)
+
+
 _COLUMNS = ("accuracy", "as the ANN", "spikes a neuron, layer by layer", "detail", "logits")
 
 
 def _figures(row: dict[str, Any]) -> list[str]:
-    made = [f"{row['detail']:.3f}", f"{row['logit_std']:.1f}"]
+    made = [
+        f"{row[key]:{form}}" if key in row else "-"
+        for key, form in (("detail", ".3f"), ("logit_std", ".1f"))
+    ]
     if "silent" in row:
         return ["-", "-", f"no current above 0 at {row['silent']}", *made]
     spikes = " ".join(f"{number:.2g}" for number in row["spikes_per_neuron"])

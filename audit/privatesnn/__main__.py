@@ -16,6 +16,7 @@ from compiler.commandline import check_writable, run_command, write_json
 if TYPE_CHECKING:
     from audit.privatesnn.settings import Settings
 
+_NUMBERS = ("timesteps", "epochs", "images", "threshold_images")
 _MOST_WITHOUT_ANSWER = 0.01
 
 
@@ -34,6 +35,8 @@ _MOST_WITHOUT_ANSWER = 0.01
               help="Of the training in the spiking domain.")  # fmt: skip
 @click.option("--images", type=click.IntRange(32), help="Synthetic images to train on "
               "[5000; 1000 with --quick].")  # fmt: skip
+@click.option("--threshold-images", type=click.IntRange(0), default=2048, show_default=True,
+              help="Of them that balance thresholds; 0 leaves every threshold at 1.")  # fmt: skip
 @click.option("--attacks", type=Names(), default=(), help="Make these attacks alone.")
 @click.option("--judges", type=click.Path(path_type=Path), metavar="DIR",
               help="Judges made by audit.judges.train [those kept for the data].")  # fmt: skip
@@ -62,7 +65,7 @@ def privatesnn(json_file: Path | None, quiet: bool, **options: Any) -> None:
     for file in (out / audit_file(), json_file):
         if file is not None:
             check_writable(file)
-    numbers = {name: options.pop(name) for name in ("timesteps", "epochs", "images")}
+    numbers = {name: options.pop(name) for name in _NUMBERS}
     settings = _settings(options["quick"], **numbers)
     command = shlex.join(["python", "-m", "audit.privatesnn", *sys.argv[1:]])
     screen = QuietScreen() if quiet else Screen()
@@ -92,10 +95,12 @@ def _check_folder(out: Path) -> None:
         raise click.UsageError(f"--out: {out} is a file: name a folder")
 
 
-def _settings(quick: bool, timesteps: int, epochs: int, images: int | None) -> Settings:
+def _settings(
+    quick: bool, timesteps: int, epochs: int, images: int | None, threshold_images: int
+) -> Settings:
     from audit.privatesnn.settings import Settings, fewer_images
 
-    settings = Settings(timesteps=timesteps)
+    settings = Settings(timesteps=timesteps, threshold_images=threshold_images)
     settings = replace(settings, training=replace(settings.training, epochs=epochs))
     if images is None and quick:
         images = 1_000

@@ -22,6 +22,20 @@ from compiler.ir.geometry import Array
 Progress = Callable[[int, int], None]
 
 
+UNSET = 1.0
+"""A threshold before the search finds one (code)."""
+
+
+def unbalanced(graph: AnnGraph, timesteps: int) -> PrivateSnn:
+    """The network with every threshold UNSET.
+
+    The published code leaves them so, without a word, where it is given no more images than one
+    batch of 1,024.
+    """
+    relus = sum(isinstance(layer, Relu) for layer in graph.layers)
+    return PrivateSnn(graph, (UNSET,) * relus, timesteps)
+
+
 def balanced(
     graph: AnnGraph,
     images_nchw: Array,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from audit.cache import Cache, code_key
-from audit.privatesnn.balance import balanced
+from audit.privatesnn.balance import balanced, unbalanced
 from audit.privatesnn.network import PrivateSnn, with_weights, without_biases
 from audit.privatesnn.settings import MEAN, STD, Settings, Training
 from audit.privatesnn.training import trained
@@ -136,6 +136,8 @@ class Builder:
     ) -> tuple[PrivateSnn, dict[str, Any]]:
         def make(progress: Any) -> Arrays:
             steps = self.settings.timesteps
+            if not len(images):
+                return _arrays(unbalanced(graph, steps)), {}
             return _arrays(balanced(graph, images, steps, self.seed, progress)), {}
 
         return self._network(graph, *self._kept(name, title, key, make))

@@ -55,7 +55,10 @@ class Training:
 
 @dataclass(frozen=True)
 class Settings:
-    """One run. timesteps: code (README, CIFAR-10); threshold_images: code (two of 1,024)."""
+    """One run. timesteps: code (README, CIFAR-10); threshold_images: code (two of 1,024).
+
+    With 0 threshold_images every threshold stays 1, as the code leaves it for one batch of images.
+    """
 
     timesteps: int = 100
     threshold_images: int = 2_048

@@ -128,6 +128,15 @@ class Notes:
         self.said[self.title] = note
 
 
+def test_without_images_for_them_thresholds_stay_1(ann: AnnGraph, tmp_path: Path) -> None:
+    settings = fewer_images(Settings(4, 0, training=Training(epochs=1)), 32)
+    made = Builder(tmp_path, settings, 0, Notes()).build(ann)
+    for name in ("converted", "undistilled", "encrypted", "random"):
+        assert set(getattr(made, name).thresholds) == {1.0}
+    other = Builder(tmp_path, replace(settings, threshold_images=64), 0, Notes()).build(ann)
+    assert set(other.converted.thresholds) != {1.0}
+
+
 def test_what_is_there_is_read_again(ann: AnnGraph, tmp_path: Path) -> None:
     settings = fewer_images(Settings(timesteps=4, training=Training(epochs=1)), 32)
     first, second, third = Notes(), Notes(), Notes()

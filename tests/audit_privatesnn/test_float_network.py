@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from audit.privatesnn.balance import balanced
+from audit.privatesnn.balance import balanced, unbalanced
 from audit.privatesnn.encoder import SignedPoisson
 from audit.privatesnn.network import PrivateSnn, SpikingNetwork, answers, without_biases
 from audit.privatesnn.neuron import fire, integrate, published_slope, slope_of
@@ -134,6 +134,12 @@ def test_a_threshold_is_the_largest_current() -> None:
     assert found.thresholds == (2.0, 1.5)
     # Layer b gets 0 once and 1.5 four times: fires at 3, 3 and 3 > 1.5, three times after the 1.5.
     assert answers(found, images, seed=0).tolist() == [[3, 0, 3], [0, 0, 0], [0, 0, 0]]
+
+
+def test_thresholds_that_no_image_sets_are_1() -> None:
+    found = unbalanced(pooled(), 5)
+    assert found.thresholds == (1.0, 1.0) and found.timesteps == 5
+    assert [layer.name for layer in found.graph.layers] == [one.name for one in pooled().layers]
 
 
 def test_a_dead_layer_is_named() -> None:
