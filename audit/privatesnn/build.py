@@ -1,7 +1,8 @@
 """From the ANN to the networks that are attacked; every stage is kept in DIR/private/privatesnn.
 
 Order: load, synthesize, convert, train without and with distillation, a random network. A stage
-is read again where nothing that it follows from has changed.
+is read again where nothing that it follows from has changed; a training goes on after its last
+epoch.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from audit.cache import Cache, code_key
 from audit.privatesnn.balance import balanced, unbalanced
 from audit.privatesnn.network import PrivateSnn, with_weights, without_biases
 from audit.privatesnn.settings import MEAN, STD, Settings, Training
-from audit.privatesnn.training import trained
+from audit.privatesnn.training import Checkpoint, trained
 from audit.subjects import random_weights
 from compiler.errors import ModelError, one_problem
 from compiler.frontend import load_model
@@ -151,12 +152,16 @@ class Builder:
         settings: Training,
     ) -> tuple[PrivateSnn, dict[str, Any]]:
         def make(progress: Any) -> Arrays:
-            made = trained(converted, synthetic, settings, self.seed, progress)
+            made = trained(converted, synthetic, settings, self.seed, progress, checkpoint)
             course = {"losses": list(made.losses), "agreement": list(made.agreement)}
             return _arrays(made.network), course
 
+        path = self.cache.folder / f"{name}.checkpoint"
+        checkpoint = Checkpoint(path, key_of(key, name))
         title = f"Training {'with' if settings.distillation else 'without'} distillation"
-        return self._network(converted.graph, *self._kept(name, title, key, make))
+        found = self._network(converted.graph, *self._kept(name, title, key, make))
+        path.unlink(missing_ok=True)
+        return found
 
     def _network(
         self, graph: AnnGraph, arrays: dict[str, Array], facts: dict[str, Any]

@@ -25,6 +25,19 @@ class SignedPoisson:
     def __init__(self, seed: int) -> None:
         self._generator = np.random.Generator(np.random.Philox(key=seed))
 
+    @property
+    def state(self) -> dict[str, Any]:
+        """Where the noise has come to, in plain lists and numbers."""
+        state = dict(self._generator.bit_generator.state)
+        state["state"] = {name: value.tolist() for name, value in state["state"].items()}
+        return state | {"buffer": state["buffer"].tolist()}
+
+    def go_on_from(self, state: dict[str, Any]) -> None:
+        """Draw what would have come next when `state` was read."""
+        arrays = {name: np.array(value, np.uint64) for name, value in state["state"].items()}
+        buffer = np.array(state["buffer"], np.uint64)
+        self._generator.bit_generator.state = state | {"state": arrays, "buffer": buffer}
+
     def spikes(self, images_nchw: Tensor, timesteps: int) -> Tensor:
         """Float32 (T, N, C, H, W); the gradient goes straight through, from all steps added up.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from audit.privatesnn.network import PrivateSnn, SpikingNetwork, answers, withou
 from audit.privatesnn.neuron import fire, integrate, published_slope, slope_of
 from audit.privatesnn.settings import Training
 from audit.privatesnn.subject import check_homogeneous, float_subject
-from audit.privatesnn.training import objective, trained
+from audit.privatesnn.training import Checkpoint, objective, trained
 from audit.reconversion import WeightDistance, weight_distances
 from audit.surrogates import LINEAR, SURROGATES
 from compiler.errors import AgreementError, ModelError
@@ -258,6 +259,46 @@ def test_training_lowers_the_loss_and_moves_the_weights(
     again = trained(converted, synthetic, Training(3, 16, distillation=0.7), seed=0)
     assert again.losses == made.losses
     assert made.network.thresholds == converted.thresholds
+
+
+def test_an_interrupted_training_ends_as_an_unbroken_one(
+    converted: PrivateSnn, synthetic: SyntheticSet, tmp_path: Path
+) -> None:
+    schedule = Training(4, 48, milestones=(0.25, 0.5))
+    unbroken = trained(converted, synthetic, schedule, seed=3)
+    kept = Checkpoint(tmp_path / "state", "key")
+
+    def interrupt(done: int, total: int) -> None:
+        if done > 0.7 * total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(converted, synthetic, schedule, 3, interrupt, kept)
+    heard: list[int] = []
+    found = trained(converted, synthetic, schedule, 3, lambda done, total: heard.append(done), kept)
+    assert len(heard) == 6 and heard[-1] == schedule.epochs * 128
+    assert found.losses == unbroken.losses and found.agreement == unbroken.agreement
+    assert all(
+        np.array_equal(one.weight, other.weight)
+        for one, other in zip(
+            found.network.graph.layers, unbroken.network.graph.layers, strict=True
+        )
+        if isinstance(one, (Conv2d, Dense)) and isinstance(other, (Conv2d, Dense))
+    )
+    kept.path.write_bytes(b"half of it")
+    assert kept.read() is None and Checkpoint(tmp_path / "state", "other").read() is None
+
+
+@given(seed=st.integers(0, 2**32), before=st.integers(0, 9), steps=st.integers(1, 3))
+@settings(max_examples=20, deadline=None)
+def test_noise_goes_on_where_it_was(seed: int, before: int, steps: int) -> None:
+    images = torch.full((1, 1, 3, 3), 0.8)
+    one, other = SignedPoisson(seed), SignedPoisson(seed + 1)
+    for _ in range(before):
+        one.spikes(images, steps)
+    other.go_on_from(one.state)
+    for _ in range(3):
+        assert torch.equal(one.spikes(images, steps), other.spikes(images, steps))
 
 
 def test_the_loss_is_the_one_described() -> None:
