@@ -2,7 +2,7 @@
 
 The strongest attack that takes the file's weights for those of an ordinary network: of all
 readings of the integers, plain and clipped, rescaled and fine-tuned (audit.reconversion), the
-one that answers most like the spiking network on images made from random numbers.
+one whose images the spiking network itself takes most for what they were made to show.
 """
 
 from __future__ import annotations
@@ -11,29 +11,45 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from audit.attacks.common import Attack, AttackImages, Budget, Meter, Progress, Scored, labels_for
+from audit.attacks.common import (
+    Attack,
+    AttackImages,
+    Budget,
+    Meter,
+    Progress,
+    Scored,
+    centred,
+    labels_for,
+)
 from audit.attacks.inversion import DEFAULT_PRIOR, dark_start, invert
 from audit.subjects import Subject
 from compiler.ir.run_ann import to_module
-from compiler.synthesis.start import start_images
 
 if TYPE_CHECKING:
     from audit.reconversion import Reconversion
 
-_PROBES = 256
+_TRIAL_SHARE = 4
+"""A trial of a reading takes this part of an inversion's steps."""
+
+_TRIAL_IMAGES = 4
+"""Of each class, at most, in a trial."""
 
 
 def run(
     subject: Subject, budget: Budget, seed: int, progress: Progress | None = None
 ) -> AttackImages:
-    """Images by inversion of the best reading."""
+    """Images by inversion of the best reading; the ANN is inverted as it is."""
     from audit import reconversion
 
     readings = reconversion.reconversions(subject, seed)
-    meter = Meter(progress, budget.gradient_steps, reconversion.spent_on(readings))
+    trials = len(readings) * _trial_steps(budget) if subject.spiking else 0
+    meter = Meter(progress, trials + budget.gradient_steps, reconversion.spent_on(readings))
     generator = torch.Generator().manual_seed(seed)
-    reading = best_reading(subject, readings, meter, generator)
+    reading = readings[0]
+    if subject.spiking:
+        reading = best_reading(subject, readings, budget, generator, meter)
     model = Scored(to_module(reading.graph), subject.input_shape)
     labels = labels_for(subject, budget)
     start = dark_start(len(labels), subject.input_shape, generator)
@@ -42,17 +58,34 @@ def run(
 
 
 def best_reading(
-    subject: Subject, readings: Sequence[Reconversion], meter: Meter, generator: torch.Generator
+    subject: Subject,
+    readings: Sequence[Reconversion],
+    budget: Budget,
+    generator: torch.Generator,
+    meter: Meter,
 ) -> Reconversion:
-    """The reading that agrees most often with the subject's own answers; the first of equals."""
-    probes = start_images(_PROBES, subject.input_shape, generator)
-    expected = meter.ask(subject, probes).argmax(1)
+    """The reading by whose images the subject is most persuaded; the first of equals.
 
-    def agreement(reading: Reconversion) -> int:
-        with torch.no_grad():
-            return int((to_module(reading.graph)(probes).argmax(1) == expected).sum())
+    Each is inverted for some steps from the same start under the same noise. Agreement on images
+    from random numbers tells less: networks that agree there may be wrong along an ascent.
+    """
+    labels = torch.arange(subject.classes).repeat(min(budget.images_per_class, _TRIAL_IMAGES))
+    start = dark_start(len(labels), subject.input_shape, generator)
+    state = generator.get_state()
+    made: list[Tensor] = []
+    steps = _trial_steps(budget)
+    for reading in readings:
+        generator.set_state(state)
+        model = Scored(to_module(reading.graph), subject.input_shape)
+        made.append(invert([model], start, labels, steps, DEFAULT_PRIOR, generator, meter))
+    answers = centred(meter.ask(subject, torch.cat(made)))
+    shares = torch.log_softmax(answers / answers.std().clamp_min(1e-12), 1)
+    told = shares.gather(1, labels.repeat(len(readings))[:, None])
+    return readings[int(told.view(len(readings), -1).mean(1).argmax())]
 
-    return max(readings, key=agreement)
+
+def _trial_steps(budget: Budget) -> int:
+    return max(1, budget.gradient_steps // _TRIAL_SHARE)
 
 
 ATTACK = Attack(
