@@ -47,27 +47,26 @@ def run(
     trials = len(readings) * _trial_steps(budget) if subject.spiking else 0
     meter = Meter(progress, trials + budget.gradient_steps, reconversion.spent_on(readings))
     generator = torch.Generator().manual_seed(seed)
-    reading = readings[0]
+    best = 0
     if subject.spiking:
-        reading = best_reading(subject, readings, budget, generator, meter)
-    model = Scored(to_module(reading.graph), subject.input_shape)
-    labels = labels_for(subject, budget)
-    start = dark_start(len(labels), subject.input_shape, generator)
-    images = invert([model], start, labels, budget.gradient_steps, DEFAULT_PRIOR, generator, meter)
+        best = int(persuasions(subject, readings, budget, generator, meter).argmax())
+    reading = readings[best]
+    images, labels = inverted(reading, subject, budget, generator, meter)
     return meter.images(ATTACK.name, images, labels, view=reading.name)
 
 
-def best_reading(
+def persuasions(
     subject: Subject,
     readings: Sequence[Reconversion],
     budget: Budget,
     generator: torch.Generator,
     meter: Meter,
-) -> Reconversion:
-    """The reading by whose images the subject is most persuaded; the first of equals.
+) -> Tensor:
+    """How far each reading's images persuade the subject of their classes, (readings,).
 
-    Each is inverted for some steps from the same start under the same noise. Agreement on images
-    from random numbers tells less: networks that agree there may be wrong along an ascent.
+    The mean log of the share that the subject's standardised answers give the class. Each is
+    inverted for some steps from the same start under the same noise. Agreement on images from
+    random numbers tells less: networks that agree there may be wrong along an ascent.
     """
     labels = torch.arange(subject.classes).repeat(min(budget.images_per_class, _TRIAL_IMAGES))
     start = dark_start(len(labels), subject.input_shape, generator)
@@ -81,7 +80,22 @@ def best_reading(
     answers = centred(meter.ask(subject, torch.cat(made)))
     shares = torch.log_softmax(answers / answers.std().clamp_min(1e-12), 1)
     told = shares.gather(1, labels.repeat(len(readings))[:, None])
-    return readings[int(told.view(len(readings), -1).mean(1).argmax())]
+    return told.view(len(readings), -1).mean(1)
+
+
+def inverted(
+    reading: Reconversion,
+    subject: Subject,
+    budget: Budget,
+    generator: torch.Generator,
+    meter: Meter,
+) -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W) by inversion of a reading, and the classes that they were made for."""
+    labels = labels_for(subject, budget)
+    start = dark_start(len(labels), subject.input_shape, generator)
+    model = Scored(to_module(reading.graph), subject.input_shape)
+    steps = budget.gradient_steps
+    return invert([model], start, labels, steps, DEFAULT_PRIOR, generator, meter), labels
 
 
 def _trial_steps(budget: Budget) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from audit import reconversion
 from audit.attacks import ATTACKS, FULL, QUICK, Attack, AttackImages, Budget
 from audit.attacks.common import Scored, target_gradient, target_loss
 from audit.cache import sources
+from audit.judges.judge import find_judges
 from audit.reconversion import Reconversion
 from audit.subjects import Subject, random_weights
+from benchmarks import readings
 from compiler.ir import ChipGraph
 from sim.datasets import load_dataset
 
@@ -203,6 +206,22 @@ def test_the_reading_whose_images_persuade_the_file_is_inverted(
     assert made.details["view"] == "relu_finetuned"
     assert made.queries == 3 * 10 + 3
     assert made.seconds > 3e3
+
+
+def test_the_study_tells_of_every_reading_what_an_attacker_and_the_judges_know(
+    subjects: dict[str, Subject], tiny_budget: Budget, tmp_path: Path
+) -> None:
+    """The one that the attack inverts persuades most, and its images are the attack's price."""
+    subject = subjects["encrypted"]
+    data = load_dataset("digits", subject.input_shape)
+    found = list(readings.measure(subject, find_judges(data, None), 0, tiny_budget))
+    made = reconversion.reconversions(subject, 0)
+    assert [one["reading"] for one in found] == [one.name for one in made]
+    best = max(found, key=lambda one: one["persuasion"])
+    attacked = BY_NAME["image_prior"].run(subject, tiny_budget, 0)
+    assert attacked.details["view"] == best["reading"]
+    assert all(one["agreement"] > 0.5 and 0 < one["recognised"]["value"] < 1 for one in found)
+    assert readings.main([str(tmp_path)]) == 1
 
 
 def with_thresholds(graph: ChipGraph, factor: float) -> ChipGraph:
