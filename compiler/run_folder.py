@@ -184,9 +184,15 @@ def _read_records(path: Path) -> dict[str, StageRecord]:
         content = json.loads(path.read_text())
         if content["schema_version"] != MANIFEST_SCHEMA:
             return {}
-        return {name: StageRecord(**record) for name, record in content["stages"].items()}
+        return {name: _record(**record) for name, record in dict(content["stages"]).items()}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def _record(
+    key: str, seconds: float, files: dict[str, str], results: dict[str, Any]
+) -> StageRecord:
+    return StageRecord(key, seconds, dict(files), dict(results))
 
 
 @contextmanager
