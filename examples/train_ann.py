@@ -23,9 +23,10 @@ training and folded into the weights, which leaves no bias.
 
 Uses all processor cores, and the GPU where torch finds one. --precision bfloat16 rounds the factors
 of the products in training, and takes about half the time where the processor has instructions
-for it (`lscpu | grep avx512_bf16` or amx_bf16, many GPUs), longer where it has none. With
---checkpoint FILE the state is kept after epochs, half a minute apart at least, and every five
-minutes within one, and the same command goes on from there.
+for it (`lscpu | grep avx512_bf16` or amx_bf16, many GPUs); where it has none they take many times
+as long, which is measured and said before the training. With --checkpoint FILE the state is kept
+after epochs, half a minute apart at least, and every five minutes within one, and the same command
+goes on from there.
 
 The accuracy is measured on the test images. Where the data has no test part, as one folder a class
 or an archive of images and labels, it is measured on the training images, and the model card says
@@ -57,6 +58,7 @@ from compiler.frontend import ARCHITECTURES
 from compiler.frontend.normalisation import normalisation
 from compiler.ir.geometry import Array, Shape
 from compiler.presets.files import model_card, save_network
+from compiler.presets.precision import bfloat16_seconds
 from compiler.presets.settings import ONE_CYCLE_SGD, TrainingSettings
 from compiler.presets.training import Epoch, accuracy, train
 from sim.datasets import Dataset, load_dataset
@@ -112,6 +114,9 @@ NUMBERS = {
     "seed": int,
 }
 """Settings that an option of the same name changes -> their type."""
+
+SLOWER = 1.5
+"""Times the seconds of float32 above which bfloat16 is called slow: less may be other work."""
 
 MAX_NAMED = 5
 """Classes that a message names."""
@@ -181,6 +186,7 @@ def run(options: argparse.Namespace) -> int:
 
     settings = chosen_settings(options)
     check_files(options.out, options.checkpoint)
+    tell_of_slow_products(settings)
     training = load_dataset(options.data, samples=options.samples, part="train")
     channels, height, width = (int(size) for size in training.images_nchw.shape[1:])
     shape = (channels, height, width)
@@ -323,6 +329,18 @@ def chosen_settings(options: argparse.Namespace) -> TrainingSettings:
     if options.no_flip:
         changes["flip"] = False
     return replace(RECIPES[options.recipe], **changes)
+
+
+def tell_of_slow_products(settings: TrainingSettings) -> None:
+    """Say on the standard error where bfloat16 would take longer here than float32."""
+    if settings.precision != "bfloat16":
+        return
+    times = bfloat16_seconds()
+    if times > SLOWER:
+        sys.stderr.write(
+            f"this machine takes {times:.0f} times as long for products in bfloat16 as in float32: "
+            "leave --precision out unless the rounding is wanted\n"
+        )
 
 
 def scale_and_shift(

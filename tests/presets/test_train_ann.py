@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.common import machine
 from compiler.frontend import load_model
 from compiler.ir.run_ann import run_ann
+from compiler.presets.precision import bfloat16_seconds
 from sim.datasets import load_dataset
 
 DIGITS = ("--arch", "digits-cnn", "--data", "digits")
@@ -214,3 +216,19 @@ def test_a_text_is_no_checkpoint(main, tmp_path, capsys, junk):
     assert main([*DIGITS, *options, "--out", str(tmp_path / "n.safetensors")]) == 2
     assert "a damaged file" in capsys.readouterr().err
     assert state.read_bytes() == junk
+
+
+@pytest.mark.parametrize(("times", "told"), [(12.3, True), (1.0, False), (0.5, False)])
+def test_slow_products_are_told(main, tmp_path, capsys, monkeypatch, times, told):
+    monkeypatch.setitem(main.__globals__, "bfloat16_seconds", lambda: times)
+    options = ["--precision", "bfloat16", "--epochs", "1", "--samples", "64"]
+    assert main([*DIGITS, *options, "--out", str(tmp_path / "net.safetensors")]) == 0
+    assert ("12 times as long" in capsys.readouterr().err) == told
+
+
+def test_products_in_bfloat16_are_timed():
+    times = sorted(bfloat16_seconds() for _ in range(3))[1]
+    assert 0.05 < times < 1_000
+    here = machine()
+    if here["vector_instructions"] == "AVX2" and not here["gpu"]:
+        assert times > 1
