@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -16,13 +16,14 @@ from safetensors.numpy import save as to_bytes
 import audit
 import compiler
 from audit.attacks import AttackImages
-from compiler.ir.chip import ChipGraph
 from compiler.ir.geometry import Array
 from compiler.report import plain
 from compiler.run_folder import key_of
 from compiler.store import DAMAGE, load, save, write_bytes
 from compiler.versions import tool_versions
 from sim import datasets, reference
+
+T = TypeVar("T")
 
 _KEY = "about"
 _KEY_LETTERS = 16
@@ -96,11 +97,11 @@ class Cache:
         _write(path, key, arrays, facts)
         return arrays, facts, False
 
-    def graph(self, name: str, key: str, make: Callable[[], ChipGraph]) -> ChipGraph:
-        """Integers of that name; made and stored first if need be."""
+    def value(self, kind: type[T], name: str, key: str, make: Callable[[], T]) -> T:
+        """A graph, or a tuple of what can be stored; made and stored first if need be."""
         path = self.folder / f"{name}-{key[:_KEY_LETTERS]}.safetensors"
         try:
-            return load(ChipGraph, path)
+            return load(kind, path)
         except (*DAMAGE, SafetensorError):  # none there, or half of one
             for other in self.folder.glob(f"{name}-*.safetensors"):
                 other.unlink()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from audit.assess import Features
 from audit.attacks import ATTACKS, FULL, QUICK, Attack, Budget
@@ -15,9 +16,10 @@ from audit.subjects import Subject, load_subjects
 from compiler.errors import UsageError, one_problem
 from compiler.finished_run import FinishedRun, open_finished_run
 from compiler.ir.ann import AnnGraph
-from compiler.ir.chip import ChipGraph
 from compiler.run_folder import key_of
 from compiler.store import load
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,8 @@ def prepare(request: Request) -> Audit:
     (run.path / PRIVATE).mkdir(exist_ok=True)
     cache, key = Cache(run.path / PRIVATE), key_of(code_key(), request.seed)
 
-    def keep(name: str, decided_by: object, make: Callable[[], ChipGraph]) -> ChipGraph:
-        return cache.graph(name, key_of(key, decided_by), make)
+    def keep(kind: type[T], name: str, decided_by: object, make: Callable[[], T]) -> T:
+        return cache.value(kind, name, key_of(key, decided_by), make)
 
     return Audit(
         request=request,

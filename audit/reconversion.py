@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,7 +74,8 @@ class WeightDistance:
 def reconversions(subject: Subject, seed: int) -> tuple[Reconversion, ...]:
     """Every reading of a subject's integers, plain and clipped; the ANN as the two plain ones.
 
-    Made once: the answers of all readings are told, and an attack inverts the best of them.
+    Made once, and kept as the subject keeps things: the answers of all readings are told, and an
+    attack inverts the best of them.
     """
     return tuple(made for kind in ACTIVATIONS for made in _readings(subject, kind, seed))
 
@@ -87,10 +89,30 @@ def spent_on(readings: Sequence[Reconversion]) -> Spent:
 
 
 def _readings(subject: Subject, activation: Activation, seed: int) -> list[Reconversion]:
-    plain = subject.reconverted(activation)
-    readings = [Reconversion(activation, plain, 0, "nothing")]
+    """The plain reading and those made better, which are kept: they take long."""
+    plain = Reconversion(activation, subject.reconverted(activation), 0, "nothing")
     if not subject.spiking:
-        return readings
+        return [plain]
+    decided_by = [subject.fingerprint, seed]
+    better = subject.keep(
+        tuple,
+        f"{subject.name}.{activation}",
+        decided_by,
+        lambda: tuple(_parts(made) for made in _improved(subject, plain.graph, activation, seed)),
+    )
+    return [plain, *(Reconversion(*parts) for parts in better)]
+
+
+def _parts(reading: Reconversion) -> tuple[Any, ...]:
+    """The fields in their order."""
+    return tuple(getattr(reading, part.name) for part in fields(reading))
+
+
+def _improved(
+    subject: Subject, plain: AnnGraph, activation: Activation, seed: int
+) -> list[Reconversion]:
+    """The reading rescaled, and that fine-tuned."""
+    readings: list[Reconversion] = []
     began = time.perf_counter()
     made = synthesize(with_unit_logits(plain), RESCALING_IMAGES, seed)
     images = torch.from_numpy(made.pixels(slice(None)))

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -48,8 +48,20 @@ are made to be ambiguous. From 8 time-steps of a rate code on it is 0.98 and mor
 network, at 4 it is 0.83; guessing would give one in the number of classes.
 """
 
-Keep = Callable[[str, object, Callable[[], ChipGraph]], ChipGraph]
-"""Name, what decides the integers, how to make them -> the integers, perhaps made before."""
+T = TypeVar("T")
+
+
+class Keep(Protocol):
+    """How what takes long is made, or found again where it was made before."""
+
+    def __call__(self, kind: type[T], name: str, decided_by: object, make: Callable[[], T]) -> T:
+        """What `make` returns: of type `kind`, the same for the same name and `decided_by`."""
+
+
+def make_anew(kind: type[T], name: str, decided_by: object, make: Callable[[], T]) -> T:
+    """Keep nothing."""
+    return make()
+
 
 _PERCENTILE = 99.0
 """Threshold balancing of the random network; which percentile is best for it means nothing."""
@@ -59,11 +71,13 @@ _PERCENTILE = 99.0
 class Subject:
     """A network under attack: the ANN as given, or integers as the chip holds them.
 
-    Equal to itself alone; `fingerprint` says whether two hold the same network.
+    Equal to itself alone; `fingerprint` says whether two hold the same network. keep: how what is
+    made from the network, and takes long, is made.
     """
 
     name: str
     network: AnnGraph | ChipGraph
+    keep: Keep = field(default=make_anew, kw_only=True)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -162,12 +176,8 @@ class Sanity:
     images: int
 
 
-def _make(name: str, decided_by: object, make: Callable[[], ChipGraph]) -> ChipGraph:
-    return make()
-
-
 def load_subjects(
-    run_dir: Path, seed: int, withheld: int = 0, keep: Keep = _make
+    run_dir: Path, seed: int, withheld: int = 0, keep: Keep = make_anew
 ) -> tuple[Subject, ...]:
     """The four subjects of a finished compile: ann, converted, encrypted, random.
 
@@ -183,15 +193,16 @@ def load_subjects(
     converted = load(SnnGraph, folder.stage_file(CONVERTED))
     synthetic = load(SyntheticSet, folder.stage_file(SYNTHETIC))
     random = keep(
+        ChipGraph,
         "random",
         [seed, *map(file_hash, stages)],
         lambda: random_network(matched, converted, synthetic, seed),
     )
     subjects = (
         Subject("ann", load(AnnGraph, folder.stage_file(ANN))),
-        Subject("converted", quantize(converted)),
-        Subject("encrypted", _as_attacked(folder.model, withheld, seed, keep)),
-        Subject("random", random),
+        Subject("converted", quantize(converted), keep=keep),
+        Subject("encrypted", _as_attacked(folder.model, withheld, seed, keep), keep=keep),
+        Subject("random", random, keep=keep),
     )
     check_sanity(subjects, synthetic)
     return subjects
@@ -204,6 +215,7 @@ def _as_attacked(model: Path, withheld: int, seed: int, keep: Keep) -> ChipGraph
     from audit.withheld import guess_first_layers
 
     return keep(
+        ChipGraph,
         f"guess-of-{withheld}",
         [seed, withheld, file_hash(model)],
         lambda: guess_first_layers(graph, withheld, seed).graph,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
 import torch
 
+from audit import reconversion
 from audit.attacks import QUICK
 from audit.attacks.adaptive import Transfer, fit_transfer, fitted_network
 from audit.attacks.common import Meter
+from audit.cache import Cache
 from audit.observing import observe
 from audit.reconversion import reconversions, rescaled, weight_distances, with_gains
 from audit.reconvert import reconvert
@@ -18,9 +23,13 @@ from audit.subjects import Subject
 from compiler.ir import ChipGraph, Dense
 from compiler.ir.geometry import frozen
 from compiler.ir.run_ann import run_ann
+from compiler.run_folder import key_of
+from compiler.store import content_of
 from compiler.synthesis.start import start_images
 from sim.datasets import load_dataset
 from sim.reference import simulate
+
+T = TypeVar("T")
 
 
 def agreement(expected: np.ndarray, found: np.ndarray) -> float:
@@ -132,6 +141,31 @@ def test_readings_of_the_integers(subjects: dict[str, Subject]) -> None:
     assert found["relu"].queries == 0 < found["relu_rescaled"].queries
     assert found["relu_rescaled"].queries < found["relu_finetuned"].queries
     assert [made.name for made in reconversions(subjects["ann"], seed=0)] == list(kinds)
+
+
+def test_readings_are_made_once_and_found_again(
+    encrypted: ChipGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another process too, so that an interrupted audit goes on; other inputs are made anew."""
+    cache = Cache(tmp_path)
+
+    def keep(kind: type[T], name: str, decided_by: object, make: Callable[[], T]) -> T:
+        return cache.value(kind, name, key_of(decided_by), make)
+
+    def again(network: ChipGraph, seed: int) -> tuple[list[object], list[bytes]]:
+        found = reconversions(Subject("encrypted", network, keep=keep), seed)
+        told = [(one.name, one.queries, one.extras, one.seconds) for one in found]
+        return list(told), [content_of(one.graph) for one in found]
+
+    def nothing(*_: object) -> None:
+        raise InterruptedError
+
+    made = again(encrypted, 0)
+    monkeypatch.setattr(reconversion, "synthesize", nothing)
+    assert again(encrypted, 0) == made
+    for changed in ((leaky(encrypted), 0), (encrypted, 1)):
+        with pytest.raises(InterruptedError):
+            again(*changed)
 
 
 def test_distance_of_weights(subjects: dict[str, Subject]) -> None:
