@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import h5py
 import numpy as np
@@ -175,30 +175,53 @@ def read_deployment(group: h5py.Group) -> Deployment:
     if rule not in get_args(Rule):
         raise ValueError(f"read-out rule {rule!r}")
     low, high = _read_floats(group, "input/range")
-    channels, height, width = (int(size) for size in group["input/shape"][()])
+    channels, height, width = (whole(size, "input/shape") for size in group["input/shape"][()])
     return Deployment(
         network=_read_text(group, "network"),
-        timesteps=int(group["timesteps"][()]),
+        timesteps=_read_whole(group, "timesteps"),
         encoding=Encoding(
             cast(Code, code),
-            int(group["encoding/seed"][()]),
-            float(group["encoding/x_min"][()]),
+            _read_whole(group, "encoding/seed"),
+            finite(group["encoding/x_min"][()], "encoding/x_min"),
         ),
         input_shape=(channels, height, width),
         class_names=_read_texts(group, "class_names"),
         layer_names=_read_texts(group, "layer_names"),
         readout=Readout(
-            cast(Rule, rule), int(group["readout/layer"][()]), int(group["readout/vThMant"][()])
+            cast(Rule, rule),
+            _read_whole(group, "readout/layer"),
+            _read_whole(group, "readout/vThMant"),
         ),
-        seed=int(group["seed"][()]),
+        seed=_read_whole(group, "seed"),
         mean=_read_floats(group, "input/mean"),
         std=_read_floats(group, "input/std"),
         versions=tuple((tool, _read_text(group["versions"], tool)) for tool in group["versions"]),
         input_range=(low, high),
         layout=_read_text(group, "input/layout"),
         layer_hash=_read_text(group, "layer_hash"),
-        schema_version=int(group["schema_version"][()]),
+        schema_version=read_schema_version(group),
     )
+
+
+def read_schema_version(group: h5py.Group) -> int:
+    """Which layout of the group it is; raises as read_deployment does."""
+    return _read_whole(group, "schema_version")
+
+
+def whole(value: Any, name: str) -> int:
+    """A number 0, 1, 2, ... stored as one; ValueError for anything else."""
+    number = np.asarray(value)
+    if number.ndim or number.dtype.kind not in "iu" or number < 0:
+        raise ValueError(f"{name} is no whole number from 0 on")
+    return int(number)
+
+
+def finite(value: Any, name: str) -> float:
+    """A real number; ValueError for anything else, NaN and infinity among them."""
+    number = np.asarray(value)
+    if number.ndim or number.dtype.kind not in "iuf" or not np.isfinite(number):
+        raise ValueError(f"{name} is no number")
+    return float(number)
 
 
 def _text(group: h5py.Group, name: str, text: str) -> None:
@@ -221,9 +244,13 @@ def _read_text(group: h5py.Group, name: str) -> str:
     return value.decode()
 
 
+def _read_whole(group: h5py.Group, name: str) -> int:
+    return whole(group[name][()], name)
+
+
 def _read_texts(group: h5py.Group, name: str) -> tuple[str, ...]:
     return tuple(bytes(value).decode() for value in group[name][()])
 
 
 def _read_floats(group: h5py.Group, name: str) -> tuple[float, ...]:
-    return tuple(float(value) for value in group[name][()])
+    return tuple(finite(value, name) for value in group[name][()])

@@ -79,7 +79,7 @@ class Entry:
         if value.dtype.kind not in "iufb" or not value.size:
             self.problem(f"{key!r} holds no numbers", "numbers", "write the file again")
             return None
-        if not np.all(np.isfinite(value)) or np.abs(value).max() >= 1 << 31:
+        if not np.all(np.isfinite(value)) or value.max() >= 1 << 31 or value.min() < -(1 << 31):
             self.problem(f"{key!r} goes beyond 32 bits", "integers", "write the file again")
             return None
         whole: Array = value.astype(np.int64)

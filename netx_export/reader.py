@@ -17,6 +17,7 @@ from netx_export.deployment import (
     Deployment,
     last_entry,
     read_deployment,
+    read_schema_version,
 )
 from netx_export.fingerprint import hash_group
 from netx_export.layers import Chain, read_chain
@@ -95,7 +96,7 @@ def _deployment(file: h5py.File, problems: list[Problem]) -> Deployment | None:
     if GROUP not in file:
         return None
     try:
-        version = int(file[GROUP]["schema_version"][()])
+        version = read_schema_version(file[GROUP])
         if version != SCHEMA_VERSION:
             found = f"schema_version {version}"
             problems.append(Problem(GROUP, found, str(SCHEMA_VERSION), "use a matching release"))

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from compiler.errors import ChipRangeError, NetxFormatError
+from compiler.errors import ChipRangeError, CompilerError, NetxFormatError
 from compiler.ir.chip import ChipGraph, CubaFields
 from netx_export import deployment_of, read_netx, write_netx
 from netx_export.layers import NO_NEURON
@@ -161,6 +161,7 @@ def test_neurons_that_cannot_be_run_are_named(written: Path, kind: str) -> None:
         ("layer/4/weight", np.zeros((10, 7)), "inputs of shape"),
         ("layer/4/neuron/vThMant", [1, 2], "channel to channel"),
         ("layer/4/weight", np.full((10, 126), np.nan), "32 bits"),
+        ("layer/4/weight", np.full((10, 126), -(2**63)), "32 bits"),
         ("layer/4/neuron/messageBits", 8, "messageBits"),
         ("layer/0/shape", [0, 5, 7], "shape"),
     ],
@@ -243,6 +244,38 @@ def test_a_deployment_group_that_makes_no_sense_is_refused(
         file[where] = value
     with pytest.raises(NetxFormatError, match=words):
         read_netx(written)
+
+
+STRANGE = (
+    np.inf, -np.inf, np.nan, 0.5, 1j, -1, -(2**63), np.uint64(2**64 - 1), True, "text", b"\xff",
+    np.zeros(0), np.zeros((0, 3)), np.ones((2, 2)), np.array([b"a", b"b"]), h5py.Empty("f8"), None,
+)  # fmt: skip
+"""None stands for a group."""
+
+
+@pytest.mark.parametrize("value", STRANGE, ids=str)
+def test_whatever_stands_in_the_deployment_group_is_read_or_refused(
+    written: Path, value: Any
+) -> None:
+    """What is read then describes a network: sizes and seeds are numbers from 0 on."""
+    names: list[str] = []
+    with h5py.File(written, "r") as file:
+        file["deployment"].visit(names.append)
+    before = written.read_bytes()
+    for name in names:
+        written.write_bytes(before)
+        with h5py.File(written, "a") as file:
+            del file[f"deployment/{name}"]
+            if value is None:
+                file["deployment"].create_group(name)
+            else:
+                file[f"deployment/{name}"] = value
+        try:
+            read = read_netx(written).deployment
+        except CompilerError:
+            continue
+        assert read is not None and np.isfinite([*read.input_range, *read.mean, *read.std]).all()
+        assert min(read.seed, read.encoding.seed, read.timesteps) >= 0, name
 
 
 def test_scalars_do_for_pairs_and_arrays_of_one_for_text(tmp_path: Path) -> None:
