@@ -36,9 +36,21 @@ from netx_export.reader import NetxFile
 MOST_DOUBLINGS = 12
 """Powers of two that are tried to make a layer's weights and biases even integers."""
 
+_MOST_PIXELS = 1 << 16
+"""Larger strides, paddings and numbers of groups are no network's."""
+
 _RELATIVE, _ABSOLUTE = 1e-6, 1e-3
 """How far from an integer a number may be that 32-bit floats were computed with."""
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, AssertionError)
+_DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 def read_nir(
@@ -255,16 +267,25 @@ def _geometry(node: nir.Conv2d) -> ConvGeometry:
     if isinstance(node.padding, str):
         found = f"padding {node.padding!r}"
         raise Trouble(found, "numbers", "write the padding out in pixels")
-    rows, columns = _pair(node.padding)
+    rows, columns = _pair(node, "padding", 0)
+    groups, _ = _pair(node, "groups", 1)
     return ConvGeometry(
-        _pair(node.stride), ((rows, rows), (columns, columns)), _pair(node.dilation),
-        int(node.groups),
-    )  # fmt: skip
+        _pair(node, "stride", 1),
+        ((rows, rows), (columns, columns)),
+        _pair(node, "dilation", 1),
+        groups,
+    )
 
 
-def _pair(value: Any) -> Pair:
-    flat = [int(part) for part in np.atleast_1d(value)]
-    return (flat[0], flat[-1])
+def _pair(node: nir.Conv2d, name: str, least: int) -> Pair:
+    """(height, width) of what a node says as one number or as two; Trouble below `least`."""
+    said = getattr(node, name)
+    numbers = np.atleast_1d(said)
+    if numbers.dtype.kind not in "iuf" or not np.all(numbers == np.floor(numbers)):
+        raise Trouble(f"{name} {said}", f"whole numbers from {least} on", "correct the node")
+    if not numbers.size or numbers.min() < least or numbers.max() > _MOST_PIXELS:
+        raise Trouble(f"{name} {said}", f"{least} to {_MOST_PIXELS}", "correct the node")
+    return (int(numbers.flat[0]), int(numbers.flat[-1]))
 
 
 def _grouped(
@@ -272,7 +293,7 @@ def _grouped(
 ) -> tuple[Array, ConvGeometry]:
     """Put groups that were written out as zeros together again."""
     groups = int(node.metadata.get("groups", 1)) if isinstance(node, nir.Conv2d) else 1
-    if groups == 1 or geometry.groups != 1:
+    if groups <= 1 or geometry.groups != 1 or any(size % groups for size in weight.shape[:2]):
         return weight, geometry
     outs, ins = weight.shape[0] // groups, weight.shape[1] // groups
     parts, rest = [], weight.copy()
@@ -280,7 +301,7 @@ def _grouped(
         rows, columns = (slice(group * size, (group + 1) * size) for size in (outs, ins))
         parts.append(weight[rows, columns])
         rest[rows, columns] = 0
-    if np.any(rest) or outs * groups != len(weight) or ins * groups != weight.shape[1]:
+    if np.any(rest):
         return weight, geometry
     together = ConvGeometry(geometry.stride, geometry.padding, geometry.dilation, groups)
     return np.concatenate(parts), together

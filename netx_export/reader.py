@@ -22,7 +22,7 @@ from netx_export.deployment import (
 from netx_export.fingerprint import hash_group
 from netx_export.layers import Chain, read_chain
 
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+_DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError)
 _WRITE_AGAIN = "write the file again"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -10,13 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import nir
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compiler.errors import ChipRangeError, NirFormatError
+from compiler.errors import ChipRangeError, CompilerError, NirFormatError
 from compiler.ir.chip import ChipGraph, ChipInput, CubaFields
 from compiler.store import content_of
 from netx_export import NetxFile, deployment_of, differences, prepared, read_netx, write_netx
@@ -50,6 +52,28 @@ def test_every_neuron_and_bias_comes_back(
     graph = prepared(network(CubaFields(2 * half + 1, i_decay, v_decay), bias))
     write_nir(graph, tmp_path / "a.nir", integrator=integrator)
     assert differences(graph, read_nir(tmp_path / "a.nir").graph) == ()
+
+
+STRANGE = (0, -1, 2**63 - 1, np.inf, np.nan, 0.5, 1j, "text", np.zeros(0), np.ones((2, 2)))
+
+
+@pytest.mark.parametrize("value", STRANGE, ids=str)
+def test_whatever_stands_in_the_metadata_is_read_or_refused(
+    network: Network, tmp_path: Path, value: Any
+) -> None:
+    """Quickly, and without memory for what a number claims."""
+    graph, path = network(), tmp_path / "a.nir"
+    write_nir(graph, path, deployment_of(graph))
+    before, names = path.read_bytes(), []
+    with h5py.File(path, "r") as file:
+        file.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
+    for name in (name for name in names if "/metadata/" in name or "synapse_0" in name):
+        path.write_bytes(before)
+        with h5py.File(path, "a") as file:
+            del file[name]
+            file[name] = value
+        with contextlib.suppress(CompilerError):
+            read_nir(path)
 
 
 def test_same_network_same_bytes(network: Network, tmp_path: Path) -> None:
